@@ -1,1 +1,188 @@
-//! functions/fetch
+//! Fetch asks a source what is new and stores its answer untouched, then says that it did.
+//!
+//! Invariant: the cursor never passes what is durable. It moves only after the capture's manifest is stored and its
+//! message is published, so a crash in between repeats work and changes nothing.
+
+mod answer;
+mod capture;
+mod client;
+mod cursor;
+mod reading;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use shared::bus::{Bus, publish};
+use shared::capture::Manifest;
+use shared::clock::{SharedClock, Timestamp};
+use shared::dataset::{Ask, Cursor, Dataset, Plan, Query, Refusal, Refused, Registry};
+use shared::function::{Failure, Function, Received};
+use shared::ledger::{Outcome, Output, Record};
+use shared::message::{CaptureStored, FetchRequest};
+use shared::store::Store;
+use shared::trace::Trace;
+
+use crate::cursor::CursorObject;
+
+pub use client::{Client, Settings};
+
+/// The service.
+pub struct Fetch {
+    datasets: Registry,
+    client: Client,
+    store: Arc<dyn Store>,
+    bus: Arc<dyn Bus>,
+    clock: SharedClock,
+}
+
+/// What became of a request, for the ledger.
+struct Done {
+    inputs: Vec<String>,
+    stored: Option<Manifest>,
+    outcome: Outcome,
+}
+
+impl Fetch {
+    /// A service that asks with `client` and stores into `store`.
+    pub fn new(
+        datasets: Registry,
+        client: Client,
+        store: Arc<dyn Store>,
+        bus: Arc<dyn Bus>,
+        clock: SharedClock,
+    ) -> Self {
+        Self { datasets, client, store, bus, clock }
+    }
+
+    async fn plan(&self, dataset: &dyn Dataset, ask: &Ask, cursor: Option<&Cursor>) -> Result<Plan, Failure> {
+        match dataset.source().plan(ask, cursor, None) {
+            Plan::NeedsClock => {
+                let now = self.client.now(dataset, self.clock.now()).await?;
+                Ok(dataset.source().plan(ask, cursor, Some(now)))
+            }
+            plan => Ok(plan),
+        }
+    }
+
+    /// Publishes the parts of a request that is too large for one answer.
+    async fn split(&self, dataset: &dyn Dataset, parts: Vec<Ask>, trace: Trace) -> Result<(), Failure> {
+        tracing::info!(parts = parts.len(), "the request is split");
+        for ask in parts {
+            let request = FetchRequest { dataset: dataset.name().to_owned(), ask };
+            publish(&*self.bus, &request, trace).await?;
+        }
+        Ok(())
+    }
+
+    async fn ask(
+        &self,
+        dataset: &dyn Dataset,
+        message: &Received<FetchRequest>,
+        query: &Query,
+        again: Ask,
+        cursor: Option<&CursorObject>,
+    ) -> Result<Done, Failure> {
+        let ask = &message.body.ask;
+        let known = cursor.and_then(|cursor| cursor.value.as_ref());
+        let answer = self.client.ask(dataset, query).await?;
+        let observed_at = answer.observed_at(dataset)?;
+        if !answer.is_success() {
+            let refused = answer.refusal().await;
+            let reason = refused.sentence(query);
+            let seen = Refused { status: refused.status, headers: &refused.headers, body: &refused.body };
+            return match dataset.source().refused(ask, known, message.attempt, &seen) {
+                Refusal::Split(parts) => {
+                    self.split(dataset, parts, message.trace).await?;
+                    if let Some(cursor) = cursor {
+                        // The parts are durable as messages, so whatever was published by now will come.
+                        cursor.advance(&*self.store, observed_at, Vec::new()).await?;
+                    }
+                    Ok(Done { inputs: vec![refused.url], stored: None, outcome: Outcome::Nothing })
+                }
+                Refusal::Later(after) => {
+                    self.client.pause(&refused.url, refused.status, after).await;
+                    Err(Failure::Later { reason, after })
+                }
+                Refusal::Never => Err(Failure::Poison(reason)),
+            };
+        }
+        let url = answer.url().to_owned();
+        let capture = capture::Capture { dataset, query, again, observed_at, store: &*self.store, clock: &*self.clock };
+        let finished = capture.store(answer, known).await;
+        let (stored, seen) = match finished {
+            Ok(finished) => finished,
+            Err(failure) => {
+                self.client.failed(&url).await;
+                return Err(failure);
+            }
+        };
+        if let Some(stored) = &stored {
+            let said = CaptureStored { dataset: dataset.name().to_owned(), capture: stored.capture.clone() };
+            publish(&*self.bus, &said, message.trace).await?;
+        }
+        if let Some(cursor) = cursor {
+            cursor.advance(&*self.store, observed_at, seen).await?;
+        }
+        let outcome = if stored.is_some() { Outcome::Done } else { Outcome::Nothing };
+        Ok(Done { inputs: vec![url], stored, outcome })
+    }
+
+    async fn record(
+        &self,
+        message: &Received<FetchRequest>,
+        started_at: Timestamp,
+        done: Done,
+    ) -> Result<(), Failure> {
+        let duration = self.clock.now() - started_at;
+        let rows = done.stored.as_ref().map_or(0, |stored| stored.rows);
+        tracing::info!(rows, inputs = ?done.inputs, "fetched");
+        let record = Record {
+            stage: Self::NAME.to_owned(),
+            dataset: message.body.dataset.clone(),
+            run: message.trace.run(),
+            message: message.id.clone(),
+            capture: done.stored.as_ref().map(|stored| stored.capture.clone()),
+            started_at,
+            duration_ms: u64::try_from(duration.num_milliseconds()).unwrap_or(0),
+            inputs: done.inputs,
+            rows_in: rows,
+            rows_kept: rows,
+            rows_quarantined: 0,
+            outputs: done.stored.map(|stored| Output { name: stored.object, rows }).into_iter().collect(),
+            outcome: done.outcome,
+        };
+        Ok(record.write(&*self.store, message.published_at).await?)
+    }
+}
+
+#[async_trait]
+impl Function for Fetch {
+    type Input = FetchRequest;
+    const NAME: &'static str = "fetch";
+
+    async fn handle(&self, message: Received<FetchRequest>) -> Result<(), Failure> {
+        let started_at = self.clock.now();
+        let dataset = self.datasets.get(&message.body.dataset).map_err(|error| Failure::Poison(error.to_string()))?;
+        let dataset = &**dataset;
+        let ask = &message.body.ask;
+        let cursor = match ask {
+            Ask::Tick { .. } => Some(CursorObject::read(&*self.store, dataset.name()).await?),
+            Ask::Range { .. } | Ask::Updates { .. } => None,
+        };
+        let known = cursor.as_ref().and_then(|cursor| cursor.value.as_ref());
+        let done = match self.plan(dataset, ask, known).await? {
+            Plan::Query { query, again } => self.ask(dataset, &message, &query, again, cursor.as_ref()).await?,
+            Plan::Split(parts, reached) => {
+                self.split(dataset, parts, message.trace).await?;
+                if let (Some(cursor), Some(reached)) = (&cursor, reached) {
+                    cursor.advance(&*self.store, reached, Vec::new()).await?;
+                }
+                Done { inputs: Vec::new(), stored: None, outcome: Outcome::Nothing }
+            }
+            Plan::NeedsClock => {
+                return Err(Failure::Poison(format!("{}: no plan even with the source's time", dataset.name())));
+            }
+        };
+        self.record(&message, started_at, done).await
+    }
+}

@@ -1,2 +1,62 @@
-//! strata
-fn main() {}
+//! The `strata` program.
+
+use std::io::{self, IsTerminal, Write};
+use std::process::ExitCode;
+
+use clap::Parser;
+use strata::cli::{Cli, Command};
+use strata::problem::Problem;
+use tokio::sync::watch;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match start(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(problem) => {
+            // A closed pipe is a reader that has seen enough.
+            let _ = writeln!(io::stderr(), "strata: {problem}");
+            problem.code()
+        }
+    }
+}
+
+fn start(cli: Cli) -> Result<(), Problem> {
+    let works = !matches!(cli.command, Command::Query { .. } | Command::Status { .. } | Command::Test { .. });
+    let quiet = io::stderr().is_terminal() || !works;
+    shared::telemetry::start(if quiet { "warn" } else { "info" }).map_err(Problem::Failed)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let done = runtime.block_on(async {
+        let (stop, stopped) = watch::channel(false);
+        tokio::spawn(async move {
+            if let Err(error) = interrupted().await {
+                tracing::warn!(%error, "signals cannot be heard");
+                return;
+            }
+            stop.send_replace(true);
+            // Asked twice, it does not wait for what is under way.
+            if interrupted().await.is_ok() {
+                std::process::exit(130);
+            }
+        });
+        strata::run(cli, stopped, &mut io::stdout().lock()).await
+    });
+    match done {
+        Err(Problem::Failed(reason)) if reason.contains("Broken pipe") => Ok(()),
+        done => done,
+    }
+}
+
+/// Waits for Ctrl-C or SIGTERM.
+async fn interrupted() -> io::Result<()> {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        let mut terminate = signal(SignalKind::terminate())?;
+        tokio::select! {
+            heard = tokio::signal::ctrl_c() => heard,
+            _ = terminate.recv() => Ok(()),
+        }
+    }
+    #[cfg(not(unix))]
+    tokio::signal::ctrl_c().await
+}

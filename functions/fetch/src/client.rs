@@ -1,0 +1,145 @@
+//! The one client that sources are asked with, and its manners: one request at a time, spaced; a source that asks for a
+//! pause gets it; an address that failed is not asked again while the failure is cached.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+
+use http::header;
+use shared::clock::Timestamp;
+use shared::dataset::{Dataset, Query};
+use shared::function::Failure;
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+use crate::answer::{Answer, Turn};
+
+const CONNECT: Duration = Duration::from_secs(10);
+/// Between two pieces of an answer.
+const SILENCE: Duration = Duration::from_secs(60);
+/// For a whole answer.
+const ANSWER: Duration = Duration::from_secs(120);
+/// A failure of an address is not asked for again within this time.
+const FAILURE_CACHE: Duration = Duration::from_secs(60);
+
+/// How to ask.
+#[derive(Debug, Clone, Default)]
+pub struct Settings {
+    /// Addresses to use instead of the sources' own, by dataset.
+    pub addresses: BTreeMap<String, String>,
+    /// At least this long between requests instead of what the sources wish: for a simulator.
+    pub spacing: Option<Duration>,
+    /// A failed address may be asked again after this long, if not after 60 s.
+    pub failure_cache: Option<Duration>,
+    /// Who to write to about these requests; sent with each of them.
+    pub contact: Option<String>,
+}
+
+/// Asks sources.
+pub struct Client {
+    http: reqwest::Client,
+    settings: Settings,
+    /// Locked for as long as an answer is being read: that is the one connection.
+    turn: Turn,
+    memory: Mutex<Memory>,
+}
+
+/// What the client remembers of its failures.
+#[derive(Default)]
+struct Memory {
+    failed: HashMap<String, Instant>,
+    paused_until: HashMap<String, Instant>,
+}
+
+impl Client {
+    /// A client with these settings.
+    ///
+    /// # Errors
+    /// When TLS cannot be set up.
+    pub fn new(settings: Settings) -> Result<Self, String> {
+        // Another part of the program may have installed it already, which is as good.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let contact = settings.contact.as_deref().unwrap_or("set STRATA_CONTACT to name one");
+        let agent = format!("strata/{} (contact: {contact})", env!("CARGO_PKG_VERSION"));
+        let http = reqwest::Client::builder()
+            .user_agent(agent)
+            .connect_timeout(CONNECT)
+            .read_timeout(SILENCE)
+            .timeout(ANSWER)
+            .pool_max_idle_per_host(1)
+            .redirect(reqwest::redirect::Policy::limited(3))
+            .build()
+            .map_err(|error| format!("the HTTP client cannot start: {error}"))?;
+        Ok(Self { http, settings, turn: Turn::default(), memory: Mutex::default() })
+    }
+
+    /// The time of a dataset's source, from its cheapest answer.
+    ///
+    /// # Errors
+    /// [`Failure::Unreachable`] when there is no answer.
+    pub async fn now(&self, dataset: &dyn Dataset, ours: Timestamp) -> Result<Timestamp, Failure> {
+        let answer = self.ask(dataset, &dataset.source().clock(ours)).await?;
+        // A refusal tells the time as well.
+        answer.observed_at(dataset)
+    }
+
+    fn address(&self, dataset: &dyn Dataset) -> String {
+        let own = dataset.source().default_address();
+        self.settings.addresses.get(dataset.name()).map_or(own, String::as_str).trim_end_matches('/').to_owned()
+    }
+
+    /// Sends a request and waits for the head of the answer.
+    pub(crate) async fn ask(&self, dataset: &dyn Dataset, query: &Query) -> Result<Answer, Failure> {
+        let address = self.address(dataset);
+        let url = reqwest::Url::parse_with_params(&format!("{address}{}", query.path), &query.parameters)
+            .map_err(|error| Failure::Poison(format!("'{address}' is no address of a source: {error}")))?;
+        self.check(&address, url.as_str()).await?;
+        let spacing = self.settings.spacing.unwrap_or_else(|| dataset.source().spacing());
+        let turn = self.turn.take(spacing).await;
+        let sent = self.http.get(url.clone()).header(header::ACCEPT_ENCODING, "gzip").send().await;
+        match sent {
+            Ok(response) => Ok(Answer::new(url.into(), response, turn)),
+            Err(error) if error.is_timeout() && !error.is_connect() => Ok(Answer::timed_out(url.into(), turn)),
+            Err(error) => Err(Failure::Unreachable(format!("{address} is not reachable: {}", innermost(&error)))),
+        }
+    }
+
+    async fn check(&self, address: &str, url: &str) -> Result<(), Failure> {
+        let now = Instant::now();
+        let cached = self.settings.failure_cache.unwrap_or(FAILURE_CACHE);
+        let mut memory = self.memory.lock().await;
+        memory.failed.retain(|_, at| now.duration_since(*at) < cached);
+        memory.paused_until.retain(|_, until| *until > now);
+        let failed = memory.failed.get(url).map(|at| cached.saturating_sub(now.duration_since(*at)));
+        let paused = memory.paused_until.get(address).map(|until| until.duration_since(now));
+        match failed.into_iter().chain(paused).max() {
+            Some(after) if paused.is_some() => {
+                Err(Failure::Later { reason: format!("{address} asked for a pause"), after })
+            }
+            Some(after) => Err(Failure::Later { reason: format!("{url} failed a moment ago"), after }),
+            None => Ok(()),
+        }
+    }
+
+    /// Remembers that an address failed.
+    pub(crate) async fn failed(&self, url: &str) {
+        self.memory.lock().await.failed.insert(url.to_owned(), Instant::now());
+    }
+
+    /// Remembers a refusal: of everything at that source when it asks for fewer requests, else of that one address.
+    pub(crate) async fn pause(&self, url: &str, status: http::StatusCode, after: Duration) {
+        if status != http::StatusCode::TOO_MANY_REQUESTS {
+            return self.failed(url).await;
+        }
+        let address = reqwest::Url::parse(url).map(|url| url.origin().ascii_serialization()).unwrap_or_default();
+        self.memory.lock().await.paused_until.insert(address, Instant::now() + after);
+    }
+}
+
+/// The cause at the bottom: "connection refused" rather than "error sending request".
+pub(crate) fn innermost(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(deeper) = cause.source() {
+        cause = deeper;
+    }
+    cause.to_string()
+}

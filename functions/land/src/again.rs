@@ -1,0 +1,127 @@
+//! Loading bronze again: for a replay, and for a raw table that was lost or damaged.
+//!
+//! Invariant: a raw table holds every partition that bronze holds. One that was lost is never filled with a part of them.
+
+use std::collections::BTreeMap;
+
+use shared::dataset::Dataset;
+use shared::function::{Failure, Received};
+use shared::ledger::{Outcome, Output, Record};
+use shared::message::{LandAgain, LandedPartition, Mode, PartitionsLanded, ToLand};
+use shared::partition::Partition;
+use shared::store::{Store, StoreError, read_json};
+use shared::table::{Growth, TableName};
+use shared::warehouse::{Load, LoadMode, LoadPartition, WarehouseError};
+
+use crate::bronze;
+use crate::snapshot::{Version, pointer};
+use crate::union::object_of;
+use crate::{Land, record};
+
+/// A bronze object that cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Damaged {
+    /// Its name.
+    pub object: String,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+/// Whether a partition's bronze object is damaged; a missing one is not.
+///
+/// # Errors
+/// Those of the store.
+pub async fn damaged(
+    store: &dyn Store,
+    dataset: &dyn Dataset,
+    partition: Partition,
+) -> Result<Option<Damaged>, StoreError> {
+    let Some(found) = all(store, dataset).await?.remove(&partition) else { return Ok(None) };
+    let Some(object) = store.get(&found.object).await? else { return Ok(None) };
+    let read = bronze::read(object.bytes, &dataset.table().schema());
+    Ok(read.err().map(|damage| Damaged { object: found.object, reason: damage.to_string() }))
+}
+
+/// All partitions of bronze, as they are to be loaded.
+pub(crate) async fn all(
+    store: &dyn Store,
+    dataset: &dyn Dataset,
+) -> Result<BTreeMap<Partition, LoadPartition>, StoreError> {
+    let name = dataset.name();
+    let parts: Vec<LoadPartition> = match dataset.table().growth {
+        Growth::Snapshot => {
+            let current = read_json::<Version>(store, &pointer(name)).await?.value;
+            let parts = current.into_iter().flat_map(|version| version.partitions);
+            parts.map(|(partition, part)| part.to_load(partition)).collect()
+        }
+        Growth::Union => {
+            let objects = store.list(&format!("bronze/{name}/")).await?.into_iter();
+            objects
+                .filter_map(|found| {
+                    let folder = found.name.split('/').nth(2)?;
+                    let partition: Partition = folder.split_once('=')?.1.parse().ok()?;
+                    let object = object_of(dataset, partition);
+                    (object == found.name).then_some(LoadPartition { partition, object, generation: found.generation })
+                })
+                .collect()
+        }
+    };
+    Ok(parts.into_iter().map(|part| (part.partition, part)).collect())
+}
+
+impl Land {
+    pub(crate) async fn land_again(
+        &self,
+        message: &Received<ToLand>,
+        again: &LandAgain,
+    ) -> Result<Record, Failure> {
+        let dataset = self.datasets.get(&again.dataset).map_err(|error| Failure::Poison(error.to_string()))?;
+        let dataset = &**dataset;
+        let all = all(&*self.store, dataset).await?;
+        let mut landed = Vec::new();
+        let mut named = Vec::new();
+        for partition in &again.partitions {
+            let Some(part) = all.get(partition) else {
+                return Err(Failure::Poison(format!("bronze holds no partition {partition} of {}", again.dataset)));
+            };
+            let rows = self.rows_of(dataset, part).await?;
+            landed.push(LandedPartition { partition: *partition, generation: part.generation, rows });
+            named.push(part.clone());
+        }
+        let table = TableName::raw(dataset.name());
+        let load = |mode, partitions| {
+            let (table, spec, cause) = (table.clone(), dataset.table(), message.trace.run());
+            self.warehouse.load(Load { table, spec, partitions, mode, cause })
+        };
+        let whole = match self.warehouse.loaded(&table, "").await {
+            Ok(loaded) if loaded.generations.is_empty() => true,
+            Ok(_) => match load(LoadMode::Again, named).await {
+                Err(WarehouseError::Damaged { table: damaged, .. }) if damaged == table => true,
+                loaded => loaded.map(|_| false)?,
+            },
+            Err(WarehouseError::Damaged { .. }) => true,
+            Err(error) => return Err(error.into()),
+        };
+        if whole {
+            tracing::warn!(%table, partitions = all.len(), "the table is lost or damaged, and is loaded whole from bronze");
+            load(LoadMode::Afresh, all.into_values().collect()).await?;
+        }
+        let rows = landed.iter().map(|part| part.rows).sum();
+        let outputs = vec![Output { name: table.to_string(), rows }];
+        let inputs = landed.iter().map(|part| object_of(dataset, part.partition)).collect();
+        let landed = PartitionsLanded { dataset: again.dataset.clone(), partitions: landed, mode: Mode::Again };
+        shared::bus::publish(&*self.bus, &landed, message.trace).await?;
+        Ok(Record { inputs, rows_in: rows, rows_kept: rows, outputs, outcome: Outcome::Done, ..record(message) })
+    }
+
+    async fn rows_of(&self, dataset: &dyn Dataset, part: &LoadPartition) -> Result<u64, Failure> {
+        let day = part.partition;
+        let damaged = |reason: String| {
+            let replay = format!("strata replay {} --day {day} --from raw", dataset.name());
+            Failure::Poison(format!("{} is damaged ({reason}): `{replay}` rebuilds it", part.object))
+        };
+        let object = self.store.get(&part.object).await?.ok_or_else(|| damaged("it is missing".to_owned()))?;
+        let rows = bronze::read(object.bytes, &dataset.table().schema()).map_err(|it| damaged(it.to_string()))?;
+        Ok(rows.num_rows() as u64)
+    }
+}

@@ -1,0 +1,185 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use chrono::{DateTime, NaiveDate, NaiveDateTime, NaiveTime, Utc};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use shared::clock::Timestamp;
+
+use crate::rows::Format;
+
+/// Keeps public datasets fresh, complete and queryable.
+#[derive(Debug, Parser)]
+#[command(name = "strata", version, max_term_width = 120)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+    /// Where the data are and who works on them.
+    #[command(flatten)]
+    pub place: Place,
+}
+
+/// Where the data are.
+#[derive(Debug, Clone, Args)]
+pub struct Place {
+    /// Where the pipeline runs
+    #[arg(long, global = true, value_enum, default_value_t = Target::Local)]
+    pub target: Target,
+    /// The folder with the data [default: ./strata-data]
+    #[arg(long, global = true, env = "STRATA_DATA_DIR", value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+}
+
+/// Where the pipeline runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Target {
+    /// In this process.
+    Local,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the services: fetch the last days, then what is new every 30 minutes
+    Up(Up),
+    /// One scheduled run, now
+    Tick {
+        /// Whose source to ask
+        dataset: String,
+        /// The daily re-read instead of the usual tick
+        #[arg(long)]
+        sweep: bool,
+    },
+    /// Fetch a range of the past
+    Backfill {
+        /// Whose source to ask
+        dataset: String,
+        /// From this day or time on (2024-01-01 or 2024-01-01T12:00:00Z)
+        #[arg(long, value_parser = instant)]
+        start: Timestamp,
+        /// Up to this day or time
+        #[arg(long, value_parser = instant)]
+        end: Timestamp,
+    },
+    /// Send again what is stored of one day
+    Replay {
+        /// Of which dataset
+        dataset: String,
+        /// The UTC day
+        #[arg(long, value_parser = day)]
+        day: NaiveDate,
+        /// From where
+        #[arg(long, value_enum, default_value_t = From::Raw)]
+        from: From,
+    },
+    /// Land a file that you already have
+    Ingest {
+        /// As the source writes it; .gz too
+        file: PathBuf,
+        /// What it is of
+        #[arg(long)]
+        dataset: String,
+        /// When the source made it, by its own clock [default: when the file was last changed]
+        #[arg(long, value_parser = instant, value_name = "TIME")]
+        observed_at: Option<Timestamp>,
+    },
+    /// Run the models that are out of date
+    Build {
+        /// Of one dataset only
+        dataset: Option<String>,
+        /// Build every table from nothing
+        #[arg(long)]
+        full_refresh: bool,
+    },
+    /// Run the data tests
+    Test {
+        /// Of one dataset only
+        dataset: Option<String>,
+    },
+    /// Answer a question in BigQuery SQL
+    Query {
+        /// One query over the raw, silver and gold tables
+        sql: String,
+        /// How the answer is printed
+        #[arg(long, value_enum, default_value_t = Format::Table)]
+        format: Format,
+    },
+    /// What there is, how fresh it is, and what went wrong
+    Status {
+        /// How it is printed
+        #[arg(long, value_enum, default_value_t = StatusFormat::Table)]
+        format: StatusFormat,
+    },
+}
+
+/// How `up` runs.
+#[derive(Debug, Clone, Args)]
+pub struct Up {
+    /// How many days of history the first run takes
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=36_500))]
+    pub days: u32,
+    /// End when the first run is complete
+    #[arg(long)]
+    pub once: bool,
+    /// Run on the recorded month instead of the live source
+    #[arg(long)]
+    pub sample: bool,
+    /// Seconds between two ticks
+    #[arg(long, default_value_t = 1800, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
+    pub every: u64,
+}
+
+/// What a replay sends again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum From {
+    /// Ask the source for the day again
+    Source,
+    /// Land the stored answers that hold rows of the day again
+    Raw,
+    /// Load the day's partition and run the models again
+    Bronze,
+}
+
+/// How the status is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum StatusFormat {
+    /// For people.
+    Table,
+    /// For programs.
+    Json,
+}
+
+fn day(text: &str) -> Result<NaiveDate, String> {
+    NaiveDate::parse_from_str(text, "%Y-%m-%d").map_err(|_| "it is no day such as 2025-07-24".to_owned())
+}
+
+fn instant(text: &str) -> Result<Timestamp, String> {
+    if let Ok(day) = day(text) {
+        return Ok(day.and_time(NaiveTime::MIN).and_utc());
+    }
+    let zoned = DateTime::parse_from_rfc3339(text).map(|at| at.with_timezone(&Utc));
+    let plain = || NaiveDateTime::parse_from_str(text, "%Y-%m-%dT%H:%M:%S").map(|at| at.and_utc());
+    zoned.or_else(|_| plain()).map_err(|_| "it is no time such as 2024-01-01 or 2024-01-01T12:00:00Z".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn times_are_days_or_instants_in_utc() {
+        for text in ["2024-01-01", "2024-01-01T00:00:00", "2024-01-01T00:00:00Z", "2024-01-01T01:00:00+01:00"] {
+            assert_eq!(instant(text).unwrap().to_rfc3339(), "2024-01-01T00:00:00+00:00", "{text}");
+        }
+        for text in ["", "2024-13-01", "yesterday", "2024-02-30"] {
+            assert!(instant(text).is_err(), "{text}");
+        }
+    }
+}

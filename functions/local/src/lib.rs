@@ -1,0 +1,162 @@
+//! The `strata` program: the services in one process, and the operator's commands.
+
+pub mod cli;
+pub mod folder;
+pub mod operate;
+pub mod pipeline;
+pub mod problem;
+mod progress;
+pub mod replay;
+pub mod report;
+pub mod rows;
+pub mod sample;
+pub mod session;
+pub mod status;
+pub mod up;
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use shared::warehouse::Origin;
+use tokio::sync::watch;
+
+use crate::cli::{Cli, Command, From};
+use crate::folder::{Folder, sample_of};
+use crate::pipeline::{Data, Parts};
+use crate::problem::Problem;
+use crate::session::Session;
+
+const DATA_DIR: &str = "strata-data";
+
+/// Does what the command line says, with results to `out`, until it is done or `stop` says so.
+///
+/// # Errors
+/// [`Problem`] says why it could not, and with what exit code.
+pub async fn run(cli: Cli, mut stop: watch::Receiver<bool>, out: &mut impl Write) -> Result<(), Problem> {
+    let mut parts = Parts::shipped()?;
+    parts.client = client_settings(&parts)?;
+    let data_dir = cli.place.data_dir.as_deref();
+    match cli.command {
+        Command::Up(options) => {
+            let place = up::Place::new(data_dir, Path::new(DATA_DIR));
+            up::up(&options, &place, &parts, stop, out).await
+        }
+        command => tokio::select! {
+            done = once(command, data_dir, &parts, out) => done,
+            () = up::stopped(&mut stop) => {
+                Err(Problem::Failed("interrupted: what was not finished goes on with the next run".to_owned()))
+            }
+        },
+    }
+}
+
+/// A command that ends by itself.
+async fn once(
+    command: Command,
+    data_dir: Option<&Path>,
+    parts: &Parts,
+    out: &mut impl Write,
+) -> Result<(), Problem> {
+    let folder = || Folder::open(&existing(data_dir));
+    match command {
+        Command::Up(_) => Err(Problem::Failed("this command does not end by itself".to_owned())),
+        Command::Tick { dataset, sweep } => {
+            let dataset = parts.datasets.get(&dataset)?.name();
+            let session = Session::start(folder()?, parts).await?;
+            operate::run(session, dataset, out, async |session| operate::tick(session, dataset, sweep).await).await
+        }
+        Command::Backfill { dataset, start, end } => {
+            let dataset = parts.datasets.get(&dataset)?.name();
+            operate::check_range(start, end)?;
+            let session = Session::start(folder()?, parts).await?;
+            let work = async |session: &Session| operate::backfill(session, dataset, start, end).await;
+            operate::run(session, dataset, out, work).await
+        }
+        Command::Replay { dataset, day, from } => {
+            let dataset = &**parts.datasets.get(&dataset)?;
+            let session = Session::start(folder()?, parts).await?;
+            let work = async |session: &Session| match from {
+                From::Source => operate::replay_source(session, dataset.name(), day).await,
+                From::Raw => replay::from_raw(session, dataset, day).await,
+                From::Bronze => replay::from_bronze(session, dataset, day).await,
+            };
+            operate::run(session, dataset.name(), out, work).await
+        }
+        Command::Ingest { file, dataset, observed_at } => {
+            let dataset = &**parts.datasets.get(&dataset)?;
+            let session = Session::start(folder()?, parts).await?;
+            let work =
+                async |session: &Session| operate::ingest(session, dataset, &file, observed_at, parts).await;
+            operate::run(session, dataset.name(), out, work).await
+        }
+        Command::Build { dataset, full_refresh } => {
+            let datasets = operate::chosen(&parts.datasets, dataset.as_deref())?;
+            let session = Session::start(folder()?, parts).await?;
+            let names = datasets.join(", ");
+            let work = async |session: &Session| operate::build(session, &datasets, full_refresh).await;
+            operate::run(session, &names, out, work).await
+        }
+        Command::Test { dataset } => {
+            let datasets = operate::chosen(&parts.datasets, dataset.as_deref())?;
+            test(&data(&folder()?, parts), &datasets, out).await
+        }
+        Command::Query { sql, format } => {
+            let origin = Origin { file: "query".to_owned(), first_line: 1 };
+            let answer = data(&folder()?, parts).warehouse.query(&sql, &origin).await?;
+            Ok(rows::print(&answer, format, out)?)
+        }
+        Command::Status { format } => {
+            let folder = folder()?;
+            status::print(&folder, &data(&folder, parts), &parts.datasets, format, out).await
+        }
+    }
+}
+
+fn data(folder: &Folder, parts: &Parts) -> Data {
+    Data::new(Arc::new(folder.store.clone()), parts)
+}
+
+/// How sources are asked, from the environment.
+fn client_settings(parts: &Parts) -> Result<fetch::Settings, Problem> {
+    let mut settings = fetch::Settings { contact: std::env::var("STRATA_CONTACT").ok(), ..Default::default() };
+    for dataset in parts.datasets.iter() {
+        let variable = dataset.source().address_variable();
+        let Ok(address) = std::env::var(variable) else { continue };
+        if !address.starts_with("http://") && !address.starts_with("https://") {
+            return Err(Problem::Usage(format!("{variable} is '{address}', which is no http address")));
+        }
+        settings.addresses.insert(dataset.name().to_owned(), address);
+    }
+    Ok(settings)
+}
+
+/// The folder to work on when no run makes it: the one that was named, else the one that is there.
+fn existing(data_dir: Option<&Path>) -> PathBuf {
+    let live = PathBuf::from(DATA_DIR);
+    match data_dir {
+        Some(path) => path.to_owned(),
+        None if !live.exists() && sample_of(&live).exists() => {
+            let sample = sample_of(&live);
+            tracing::warn!("there are no live data: this is the recorded month in {}", sample.display());
+            sample
+        }
+        None => live,
+    }
+}
+
+async fn test(data: &Data, datasets: &[String], out: &mut impl Write) -> Result<(), Problem> {
+    let mut errors = 0;
+    for dataset in datasets {
+        for result in data.runner.test(dataset).await? {
+            let verdict = match (result.failures, result.is_error()) {
+                (0, _) => "ok".to_owned(),
+                (failures, true) => format!("FAILS for {failures} rows"),
+                (failures, false) => format!("warns for {failures} rows"),
+            };
+            errors += usize::from(result.is_error());
+            writeln!(out, "{:<64} {verdict}", result.test)?;
+        }
+    }
+    if errors == 0 { Ok(()) } else { Err(Problem::Failed(format!("{errors} data tests fail"))) }
+}

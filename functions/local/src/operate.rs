@@ -1,0 +1,194 @@
+//! The operator's commands that change something: each publishes messages and waits until what follows is done.
+
+use std::io::{Read, Write};
+use std::path::Path;
+use std::time::Instant;
+
+use chrono::{DateTime, NaiveTime, TimeDelta};
+use flate2::read::MultiGzDecoder;
+use shared::capture::{CaptureWriter, Encoding};
+use shared::clock::Timestamp;
+use shared::csv::{Check, Refused};
+use shared::dataset::{Ask, Dataset, Registry};
+use shared::message::{CaptureStored, FetchRequest, Mode, PartitionsLanded};
+use shared::trace::Trace;
+
+use crate::pipeline::Parts;
+use crate::problem::Problem;
+use crate::progress::Progress;
+use crate::report::Report;
+use crate::session::Session;
+
+const PIECE: usize = 256 * 1024;
+
+/// Runs `work` in a session, prints what its run did, and fails when messages were given up or data tests fail.
+///
+/// # Errors
+/// Those of the work, and what it left undone.
+pub async fn run<W: Write>(
+    session: Session,
+    dataset: &str,
+    out: &mut W,
+    work: impl AsyncFnOnce(&Session) -> Result<Vec<Trace>, Problem>,
+) -> Result<(), Problem> {
+    let began = Instant::now();
+    let progress = Progress::start(&session.pipeline.bus);
+    let done = work(&session).await;
+    if done.is_ok() {
+        session.pipeline.bus.idle().await;
+    }
+    progress.finish();
+    let died = session.pipeline.died();
+    let report = match &done {
+        Ok(traces) => {
+            let runs = traces.iter().map(|trace| trace.run()).collect();
+            Some(Report::read(&session.pipeline.data, &[dataset.to_owned()], &runs).await?)
+        }
+        Err(_) => None,
+    };
+    let path = std::path::absolute(&session.folder.path)?;
+    session.stop().await?;
+    done?;
+    let Some(report) = report else { return Ok(()) };
+    writeln!(out, "{}", report.text(&path.display().to_string(), began.elapsed()))?;
+    if died > 0 {
+        return Err(Problem::Failed(format!("{died} messages were given up: see `strata status`")));
+    }
+    if !report.sums.failed_tests.is_empty() {
+        return Err(Problem::Failed(format!("data tests fail: {}", report.sums.failed_tests.join("; "))));
+    }
+    Ok(())
+}
+
+/// One scheduled run.
+///
+/// # Errors
+/// [`Problem::Unreachable`] when the source is out of reach.
+pub async fn tick(session: &Session, dataset: &str, sweep: bool) -> Result<Vec<Trace>, Problem> {
+    fetch(session, dataset, Ask::Tick { days: 30, sweep }).await
+}
+
+/// A range of the past.
+///
+/// # Errors
+/// [`Problem::Unreachable`] when the source is out of reach.
+pub async fn backfill(
+    session: &Session,
+    dataset: &str,
+    start: Timestamp,
+    end: Timestamp,
+) -> Result<Vec<Trace>, Problem> {
+    fetch(session, dataset, Ask::Range { start, end }).await
+}
+
+async fn fetch(session: &Session, dataset: &str, ask: Ask) -> Result<Vec<Trace>, Problem> {
+    let request = FetchRequest { dataset: dataset.to_owned(), ask };
+    Ok(vec![session.pipeline.fetch(&request).await?])
+}
+
+/// Checks what a person gave for a backfill.
+///
+/// # Errors
+/// [`Problem::Usage`] when the range is empty.
+pub fn check_range(start: Timestamp, end: Timestamp) -> Result<(), Problem> {
+    if start < end {
+        return Ok(());
+    }
+    let form = "%Y-%m-%dT%H:%M:%SZ";
+    Err(Problem::Usage(format!("the start {} is not before the end {}", start.format(form), end.format(form))))
+}
+
+/// Asks the source for a day again: from its first second to the first of the next, which the two days share.
+///
+/// # Errors
+/// [`Problem::Unreachable`] when the source is out of reach.
+pub async fn replay_source(session: &Session, dataset: &str, day: chrono::NaiveDate) -> Result<Vec<Trace>, Problem> {
+    let start = day.and_time(NaiveTime::MIN).and_utc();
+    fetch(session, dataset, Ask::Range { start, end: start + TimeDelta::days(1) }).await
+}
+
+/// Builds what is out of date, or everything.
+///
+/// # Errors
+/// When a message cannot be stored.
+pub async fn build(session: &Session, datasets: &[String], full_refresh: bool) -> Result<Vec<Trace>, Problem> {
+    let mode = if full_refresh { Mode::FullRefresh } else { Mode::Changed };
+    let mut traces = Vec::new();
+    for dataset in datasets {
+        let message = PartitionsLanded { dataset: dataset.clone(), partitions: Vec::new(), mode };
+        traces.push(session.pipeline.send(&message).await?);
+    }
+    Ok(traces)
+}
+
+/// Stores a file as a capture and lands it.
+///
+/// # Errors
+/// When the file cannot be read, or is refused whole.
+pub async fn ingest(
+    session: &Session,
+    dataset: &dyn Dataset,
+    file: &Path,
+    observed_at: Option<Timestamp>,
+    parts: &Parts,
+) -> Result<Vec<Trace>, Problem> {
+    let unreadable = |error: std::io::Error| Problem::Failed(format!("{} cannot be read: {error}", file.display()));
+    let changed = std::fs::metadata(file).and_then(|found| found.modified()).map_err(unreadable)?;
+    let observed_at = observed_at.unwrap_or_else(|| DateTime::from(changed));
+    let encoding = encoding(file).map_err(unreadable)?;
+    let rows = check(dataset, file, encoding)?;
+    let store = &*session.pipeline.data.store;
+    let clock = &*parts.clock;
+    let mut writer = CaptureWriter::begin(store, clock, dataset.name(), observed_at, "csv", encoding).await?;
+    let mut input = std::fs::File::open(file).map_err(unreadable)?;
+    loop {
+        let mut piece = vec![0; PIECE];
+        let read = input.read(&mut piece).map_err(unreadable)?;
+        if read == 0 {
+            break;
+        }
+        piece.truncate(read);
+        writer.write(piece.into()).await?;
+    }
+    let name = file.file_name().unwrap_or(file.as_os_str()).to_string_lossy();
+    let manifest = writer.commit(clock, None, &name, rows).await?;
+    let message = CaptureStored { dataset: manifest.dataset, capture: manifest.capture };
+    Ok(vec![session.pipeline.send(&message).await?])
+}
+
+fn encoding(file: &Path) -> std::io::Result<Encoding> {
+    let mut magic = Vec::new();
+    std::fs::File::open(file)?.take(2).read_to_end(&mut magic)?;
+    Ok(if magic == [0x1f, 0x8b] { Encoding::Gzip } else { Encoding::Identity })
+}
+
+/// Counts the rows of a file that land will take.
+fn check(dataset: &dyn Dataset, file: &Path, encoding: Encoding) -> Result<u64, Problem> {
+    let failed = |reason: String| Problem::Failed(format!("{}: {reason}", file.display()));
+    let refused = |refused: Refused| failed(refused.to_string().replace("the answer", "the file"));
+    let opened = std::fs::File::open(file).map_err(|error| failed(error.to_string()))?;
+    let mut input: Box<dyn Read> = match encoding {
+        Encoding::Identity => Box::new(opened),
+        Encoding::Gzip => Box::new(MultiGzDecoder::new(opened)),
+    };
+    let mut check = Check::new(dataset.header());
+    let mut piece = vec![0; PIECE];
+    loop {
+        match input.read(&mut piece).map_err(|error| failed(error.to_string()))? {
+            0 => break,
+            read => check.feed(&piece[..read], |_| ()).map_err(refused)?,
+        }
+    }
+    Ok(check.finish(|_| ()).map_err(refused)?.rows)
+}
+
+/// The datasets that a command speaks of: one, or all.
+///
+/// # Errors
+/// [`Problem::Usage`] when there is none of that name.
+pub fn chosen(datasets: &Registry, one: Option<&str>) -> Result<Vec<String>, Problem> {
+    match one {
+        Some(name) => Ok(vec![datasets.get(name)?.name().to_owned()]),
+        None => Ok(datasets.iter().map(|dataset| dataset.name().to_owned()).collect()),
+    }
+}

@@ -1,0 +1,119 @@
+{{
+    config(
+        materialized='incremental',
+        incremental_strategy='merge',
+        unique_key='event_id',
+        partition_by={'field': 'event_date', 'data_type': 'date', 'granularity': 'day'},
+        cluster_by=['event_id']
+    )
+}}
+
+with source as (
+
+    select * from {{ source('raw', 'earthquakes') }}
+    {% if is_incremental() %}
+    where {{ in_partitions('time') }}
+    {% endif %}
+
+),
+
+renamed as (
+
+    select
+
+        ---------- keys
+        id as event_id,
+
+        ---------- times
+        time as event_time,
+        date(time) as event_date,
+        updated as updated_at,
+
+        ---------- hypocentre
+        latitude,
+        longitude,
+        depth as depth_km,
+
+        ---------- size
+        mag as magnitude,
+        magtype as magnitude_type,
+
+        ---------- what it is called, and how far it is checked
+        net as network,
+        place,
+        type as event_type,
+        status as review_status,
+
+        ---------- quality of the solution
+        mag_cluster as magnitude_cluster,
+        nst as station_count,
+        gap as azimuthal_gap_deg,
+        dmin as nearest_station_deg,
+        rms as rms_s,
+        horizontalerror as horizontal_error_km,
+        deptherror as depth_error_km,
+        magerror as magnitude_error,
+        magnst as magnitude_station_count,
+        locationsource as location_network,
+        magsource as magnitude_network,
+
+        ---------- which version of the row this is
+        _observed_at as observed_at,
+        _row_hash as row_hash
+
+    from source
+
+),
+
+newest as (
+
+    select * from renamed
+    qualify row_number() over (
+        partition by event_id
+        order by observed_at desc, updated_at desc, row_hash desc
+    ) = 1
+
+)
+{% if is_incremental() %}
+,
+
+-- an event may have moved here from another day, so all days are asked, for these columns only
+known as (
+
+    select
+        event_id,
+        observed_at,
+        updated_at,
+        row_hash
+    from {{ this }}
+
+),
+
+-- the same order as above; a row without an update time is older than one with it
+newer as (
+
+    select newest.*
+    from newest
+    left join known
+        on newest.event_id = known.event_id
+    where known.event_id is null
+        or newest.observed_at > known.observed_at
+        or (
+            newest.observed_at = known.observed_at
+            and coalesce(newest.updated_at, timestamp '1900-01-01 00:00:00+00')
+                > coalesce(known.updated_at, timestamp '1900-01-01 00:00:00+00')
+        )
+        or (
+            newest.observed_at = known.observed_at
+            and coalesce(newest.updated_at, timestamp '1900-01-01 00:00:00+00')
+                = coalesce(known.updated_at, timestamp '1900-01-01 00:00:00+00')
+            and newest.row_hash > known.row_hash
+        )
+
+)
+
+select * from newer
+{% else %}
+
+select * from newest
+{% endif %}

@@ -1,0 +1,184 @@
+//! The one mutable object of a table: what it is, which files hold its rows, and what its commits touched.
+//!
+//! Invariants. A table is what its manifest says and nothing else; a file that no manifest names does not exist for a
+//! reader. Files are never changed. There is at most one file to a bucket, and the files are in the order of their
+//! buckets.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use arrow::datatypes::SchemaRef;
+use serde::{Deserialize, Serialize};
+use shared::clock::Timestamp;
+use shared::partition::Partition;
+use shared::store::Generation;
+use shared::table::TableName;
+use shared::warehouse::{Change, Extent, TableState};
+
+use crate::schema::{Column, arrow_schema};
+use crate::split::StoredLayout;
+
+/// How many commits the change log remembers.
+pub(crate) const CHANGES: usize = 256;
+/// Where the tables lie in the lake.
+pub(crate) const FOLDER: &str = "warehouse/";
+const MANIFEST: &str = "manifest.json";
+
+/// The object that holds a table's manifest.
+pub(crate) fn manifest_object(table: &TableName) -> String {
+    format!("{}{MANIFEST}", folder(table))
+}
+
+/// The folder of a table, with the `/` at its end.
+pub(crate) fn folder(table: &TableName) -> String {
+    format!("{FOLDER}{}/{}/", table.schema, table.table)
+}
+
+/// The table that an object belongs to, and the object's name in its folder.
+pub(crate) fn owner(object: &str) -> Option<(TableName, &str)> {
+    let mut parts = object.strip_prefix(FOLDER)?.splitn(3, '/');
+    let (schema, table, name) = (parts.next()?, parts.next()?, parts.next()?);
+    Some((TableName::new(schema, table), name))
+}
+
+/// The table whose manifest an object is.
+pub(crate) fn table_of_manifest(object: &str) -> Option<TableName> {
+    owner(object).filter(|(_, name)| *name == MANIFEST).map(|(table, _)| table)
+}
+
+/// What a table is made of.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Manifest {
+    pub(crate) state: TableState,
+    pub(crate) kind: Kind,
+    pub(crate) columns: Vec<Column>,
+    #[serde(default)]
+    pub(crate) layout: StoredLayout,
+    #[serde(default)]
+    pub(crate) files: Vec<File>,
+    /// For a raw table, what each partition was loaded from.
+    #[serde(default)]
+    pub(crate) loaded: BTreeMap<Partition, Loading>,
+    /// Files of earlier versions, which a reader may still hold.
+    #[serde(default)]
+    pub(crate) retired: Vec<Retired>,
+    /// Random: tells our own write, whose answer was lost, from somebody else's.
+    pub(crate) commit: String,
+}
+
+/// What a table is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Kind {
+    Table,
+    View { sql: String, file: String, first_line: u32 },
+}
+
+/// An immutable Parquet object.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct File {
+    pub(crate) object: String,
+    pub(crate) bucket: String,
+    pub(crate) rows: u64,
+    pub(crate) bytes: u64,
+    /// XXH3-64 of the object's bytes, in hexadecimal.
+    pub(crate) hash: String,
+    /// The column by which the file's Bloom filter finds rows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) filter: Option<String>,
+    /// The smallest and the largest value of the partition column: days, microseconds or years.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) range: Option<(i64, i64)>,
+    #[serde(default)]
+    pub(crate) partitions: BTreeSet<Partition>,
+}
+
+/// Where a partition of a raw table came from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Loading {
+    pub(crate) generation: Generation,
+    pub(crate) cause: String,
+}
+
+/// A file that the table no longer needs, and since when.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Retired {
+    pub(crate) object: String,
+    pub(crate) at: Timestamp,
+}
+
+/// What a commit says of itself.
+pub(crate) struct Commit<'a> {
+    pub(crate) definition: String,
+    pub(crate) inputs: BTreeMap<TableName, u64>,
+    pub(crate) extent: Extent,
+    pub(crate) cause: &'a str,
+}
+
+impl Manifest {
+    pub(crate) fn schema(&self) -> SchemaRef {
+        arrow_schema(&self.columns)
+    }
+
+    /// A manifest of the version after `before`, yet without files.
+    pub(crate) fn after(
+        before: Before<'_>,
+        kind: Kind,
+        columns: Vec<Column>,
+        layout: StoredLayout,
+        commit: Commit<'_>,
+    ) -> Self {
+        let touched = !commit.extent.is_nothing();
+        let (version, mut changes) = match before {
+            Before::Table(manifest) => {
+                (manifest.state.version + u64::from(touched), manifest.state.changes.clone())
+            }
+            // There may have been a table that was lost. Whoever consumed it must not take a version of this one for it.
+            Before::Nothing(now) => (u64::try_from(now.timestamp_millis()).unwrap_or(1), Vec::new()),
+        };
+        if touched {
+            changes.push(Change { version, extent: commit.extent, cause: commit.cause.to_owned() });
+        }
+        let known = changes.len().saturating_sub(CHANGES);
+        changes.drain(..known);
+        let state = TableState {
+            version,
+            definition: commit.definition,
+            inputs: commit.inputs,
+            changes,
+            rows: (kind == Kind::Table).then_some(0),
+        };
+        Self {
+            state,
+            kind,
+            columns,
+            layout,
+            files: Vec::new(),
+            loaded: BTreeMap::new(),
+            retired: Vec::new(),
+            commit: String::new(),
+        }
+    }
+
+    /// The same table with these files.
+    #[must_use]
+    pub(crate) fn with_files(mut self, mut files: Vec<File>) -> Self {
+        files.sort_by(|one, other| one.bucket.cmp(&other.bucket));
+        if self.kind == Kind::Table {
+            self.state.rows = Some(files.iter().map(|file| file.rows).sum());
+        }
+        self.files = files;
+        self
+    }
+
+    /// The file of a bucket.
+    pub(crate) fn file(&self, bucket: &str) -> Option<&File> {
+        self.files.iter().find(|file| file.bucket == bucket)
+    }
+}
+
+/// What a commit follows.
+pub(crate) enum Before<'a> {
+    /// No table, or one whose manifest cannot be read.
+    Nothing(Timestamp),
+    Table(&'a Manifest),
+}

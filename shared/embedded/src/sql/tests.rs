@@ -1,0 +1,131 @@
+//! The supported subset against BigQuery's documented results.
+
+mod expressions;
+mod places;
+mod properties;
+mod queries;
+mod refusals;
+mod schemas;
+
+use std::sync::Arc;
+
+use arrow::array::{Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
+use arrow::datatypes::{DataType, Field, Schema};
+use arrow::util::display::{ArrayFormatter, FormatOptions};
+use datafusion::catalog::MemTable;
+use datafusion::prelude::SessionContext;
+
+use super::{Origin, normalize, plan, session};
+
+/// A session with a small table `readings` of four rows, and the same as `Lab.Readings`.
+fn context() -> SessionContext {
+    let context = session();
+    let schema = Arc::new(Schema::new(vec![
+        Field::new("id", DataType::Int64, true),
+        Field::new("place", DataType::Utf8, true),
+        Field::new("magnitude", DataType::Float64, true),
+        Field::new("seen", super::normalize::timestamp(), true),
+    ]));
+    let hour = 3_600_000_000;
+    let batch = RecordBatch::try_new(
+        Arc::clone(&schema),
+        vec![
+            Arc::new(Int64Array::from(vec![1, 2, 3, 4])),
+            Arc::new(StringArray::from(vec![Some("a"), Some("a"), Some("b"), None])),
+            Arc::new(Float64Array::from(vec![Some(4.5), Some(2.5), None, Some(1.0)])),
+            Arc::new(TimestampMicrosecondArray::from(vec![0, hour, 24 * hour, 25 * hour]).with_timezone("UTC")),
+        ],
+    )
+    .unwrap();
+    let table = Arc::new(MemTable::try_new(Arc::clone(&schema), vec![vec![batch]]).unwrap());
+    context.register_table("readings", Arc::clone(&table) as _).unwrap();
+    let lab = datafusion::catalog::MemorySchemaProvider::new();
+    datafusion::catalog::SchemaProvider::register_table(&lab, "Readings".into(), table).unwrap();
+    context.catalog("datafusion").unwrap().register_schema("Lab", Arc::new(lab)).unwrap();
+    context
+}
+
+/// The rows of a query: cells between `|`, rows between `;`. An error is its sentence after `error:`.
+async fn rows(context: &SessionContext, sql: &str) -> String {
+    match run(context, sql).await {
+        Ok(batches) => {
+            let options = FormatOptions::default().with_null("NULL");
+            let mut lines = Vec::new();
+            for batch in &batches {
+                for row in 0..batch.num_rows() {
+                    let cells = batch.columns().iter().map(|column| {
+                        ArrayFormatter::try_new(column.as_ref(), &options).unwrap().value(row).to_string()
+                    });
+                    lines.push(cells.collect::<Vec<_>>().join("|"));
+                }
+            }
+            lines.join("; ")
+        }
+        Err(message) => format!("error: {message}"),
+    }
+}
+
+async fn run(context: &SessionContext, sql: &str) -> Result<Vec<RecordBatch>, String> {
+    let planned = plan(context, sql, &Origin::new("query")).await.map_err(|error| error.message)?;
+    let planned = normalize(planned).map_err(|error| error.to_string())?;
+    let frame = context.execute_logical_plan(planned).await.map_err(|error| error.to_string())?;
+    frame.collect().await.map_err(|error| error.to_string())
+}
+
+/// Checks a table of texts and expected rows, and tells of all that differ.
+async fn check(cases: impl Iterator<Item = (String, &str)>) {
+    let context = context();
+    let mut wrong = Vec::new();
+    for (sql, expected) in cases {
+        let given = rows(&context, &sql).await;
+        let fits = match expected.strip_prefix("error:") {
+            Some(part) => given.starts_with("error:") && given.contains(part.trim()),
+            None => given == expected,
+        };
+        if !fits {
+            wrong.push(format!("{sql}\n    wanted {expected}\n    gave   {given}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{} differ:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+#[tokio::test]
+async fn probe() {
+    let context = session();
+    let cat: serde_json::Value = serde_json::from_str(&std::fs::read_to_string("/tmp/cat.json").unwrap()).unwrap();
+    let put = |name: &str, schema: Arc<Schema>| {
+        let (s, t) = name.split_once('.').unwrap();
+        let c = context.catalog("datafusion").unwrap();
+        if c.schema(s).is_none() {
+            c.register_schema(s, Arc::new(datafusion::catalog::MemorySchemaProvider::new())).unwrap();
+        }
+        let batch = RecordBatch::new_empty(schema.clone());
+        c.schema(s).unwrap().register_table(t.into(), Arc::new(MemTable::try_new(schema, vec![vec![batch]]).unwrap())).unwrap();
+    };
+    for (name, columns) in cat.as_object().unwrap() {
+        let fields: Vec<Field> = columns.as_object().unwrap().iter().map(|(n, t)| {
+            let t = match t.as_str().unwrap() { "INT64" => DataType::Int64, "FLOAT64" => DataType::Float64, "TIMESTAMP" => super::normalize::timestamp(), "DATE" => DataType::Date32, _ => DataType::Utf8 };
+            Field::new(n.to_lowercase(), t, true)
+        }).collect();
+        put(name, Arc::new(Schema::new(fields)));
+    }
+    for sql in std::fs::read_to_string("/tmp/all.sql").unwrap().split("\n;\n") {
+        let (target, text) = match sql.trim().strip_prefix("create table ") {
+            Some(rest) => { let (n, q) = rest.split_once(" as").unwrap(); (Some(n), q) }
+            None => (None, sql),
+        };
+        let start = std::time::Instant::now();
+        let head: String = text.trim().chars().take(60).collect::<String>().replace('\n', " ");
+        match plan(&context, text, &Origin::new("m")).await.map_err(|e| e.to_string()).and_then(|p| normalize(p).map_err(|e| e.to_string())) {
+            Ok(p) => {
+                let t = start.elapsed();
+                let schema = Arc::new(p.schema().as_arrow().clone());
+                let schema = Arc::new(Schema::new(schema.fields().iter().map(|f| f.as_ref().clone().with_nullable(true)).collect::<Vec<_>>()));
+                let r = match context.execute_logical_plan(p).await { Ok(f) => f.collect().await.map(|b| b.len()).map_err(|e| e.to_string()), Err(e) => Err(e.to_string()) };
+                if let Some(n) = target { put(n, schema); }
+                eprintln!("ok {target:?} {t:?} {r:?} {head}");
+            }
+            Err(e) => eprintln!("ERR {target:?} {head}\n     {e}"),
+        }
+    }
+}

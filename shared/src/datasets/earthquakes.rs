@@ -1,0 +1,407 @@
+//! The earthquake catalogue of the U.S. Geological Survey, by its FDSN event service.
+//!
+//! The service rewrites rows for weeks after an event, so a tick asks for what changed since the cursor, however old the
+//! event is, and reaches two hours back because the service publishes late. No request names a limit: with one, the
+//! service cuts the answer off without a word.
+
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta};
+use http::{HeaderMap, StatusCode, header};
+
+use crate::clock::Timestamp;
+use crate::csv::{Record, Unreadable, timestamp};
+use crate::dataset::{Ask, Cursor, Dataset, Plan, Query, Refusal, Refused, Source};
+use crate::table::ColumnType::{Float, Integer, Text, Timestamp as Time};
+use crate::table::{Column, Growth, Partitioning, TableSpec, Value};
+
+const HEADER: &[&str] = &[
+    "time", "latitude", "longitude", "depth", "mag", "magType", "nst", "gap", "dmin", "rms", "net", "id", "updated",
+    "place", "type", "horizontalError", "depthError", "magError", "magNst", "status", "locationSource", "magSource",
+];
+const MAG: usize = 4;
+const ID: usize = 11;
+const UPDATED: usize = 12;
+
+/// Columns as the service writes them. Depth, depth and horizontal errors in km; latitude, longitude, `gap` and `dmin`
+/// in degrees; `rms` in seconds. `mag_cluster` is ours, see [`mag_cluster`].
+static TABLE: LazyLock<TableSpec> = LazyLock::new(|| TableSpec {
+    columns: vec![
+        Column::required("time", Time),
+        Column::new("latitude", Float),
+        Column::new("longitude", Float),
+        Column::new("depth", Float),
+        Column::new("mag", Float),
+        Column::new("magType", Text),
+        Column::new("nst", Integer),
+        Column::new("gap", Float),
+        Column::new("dmin", Float),
+        Column::new("rms", Float),
+        Column::new("net", Text),
+        Column::required("id", Text),
+        Column::required("updated", Time),
+        Column::new("place", Text),
+        Column::new("type", Text),
+        Column::new("horizontalError", Float),
+        Column::new("depthError", Float),
+        Column::new("magError", Float),
+        Column::new("magNst", Integer),
+        Column::new("status", Text),
+        Column::new("locationSource", Text),
+        Column::new("magSource", Text),
+        Column::new("mag_cluster", Text),
+    ],
+    key: ID,
+    partition_column: 0,
+    partitioning: Partitioning::Day,
+    clustering: vec!["mag_cluster", "locationSource", "net"],
+    rows_are: "events",
+    growth: Growth::Union,
+});
+
+/// The dataset `earthquakes`.
+#[derive(Debug, Default)]
+pub struct Earthquakes {
+    source: Usgs,
+}
+
+impl Dataset for Earthquakes {
+    fn name(&self) -> &'static str {
+        "earthquakes"
+    }
+
+    fn table(&self) -> &TableSpec {
+        &TABLE
+    }
+
+    fn header(&self) -> &'static [&'static str] {
+        HEADER
+    }
+
+    fn source(&self) -> &dyn Source {
+        &self.source
+    }
+
+    fn read(&self, record: &Record<'_>, values: &mut Vec<Value>) -> Result<(), Unreadable> {
+        for (index, column) in TABLE.columns[..HEADER.len()].iter().enumerate() {
+            values.push(record.value(index, column)?);
+        }
+        let mag = if let Value::Float(mag) = values[MAG] { Some(mag) } else { None };
+        values.push(mag.map_or(Value::Null, |mag| Value::Text(mag_cluster(mag))));
+        Ok(())
+    }
+
+    fn changed_at(&self, record: &Record<'_>) -> Option<Timestamp> {
+        std::str::from_utf8(record.bytes(UPDATED)).ok().and_then(timestamp)
+    }
+}
+
+/// The band of a magnitude, `0-1` to `9-10`. The lower edge belongs to the band, so 1.0 is in `1-2`; 10 itself belongs
+/// to `9-10`. Below and above are `below 0` and `above 10`; a missing magnitude has no band.
+fn mag_cluster(mag: f64) -> String {
+    match mag {
+        _ if mag < 0.0 => "below 0".to_owned(),
+        _ if mag > 10.0 => "above 10".to_owned(),
+        _ => {
+            // Adding zero makes 0 of -0.
+            let lower = mag.floor().min(9.0) + 0.0;
+            format!("{lower}-{}", lower + 1.0)
+        }
+    }
+}
+
+const QUERY: &str = "/fdsnws/event/1/query";
+const COUNT: &str = "/fdsnws/event/1/count";
+/// Before the first event of the catalogue.
+const BEGINNING: &str = "1600-01-01T00:00:00Z";
+/// A longer range is split before it is asked for. Most years since 1970 hold more than an answer may, and say so.
+const LONGEST_RANGE: TimeDelta = TimeDelta::days(366);
+/// A range this short is not split any more because of a time-out.
+const SHORTEST_RANGE: TimeDelta = TimeDelta::days(1);
+const OVERLAP: TimeDelta = TimeDelta::hours(2);
+/// The service caches its errors for so long.
+const ERROR_CACHE: Duration = Duration::from_secs(60);
+/// When the answer to a refusal does not state the limit.
+const MOST_EVENTS: u64 = 20_000;
+
+#[derive(Debug, Default)]
+struct Usgs;
+
+impl Source for Usgs {
+    fn default_address(&self) -> &str {
+        "https://earthquake.usgs.gov"
+    }
+
+    fn address_variable(&self) -> &str {
+        "STRATA_USGS_URL"
+    }
+
+    fn spacing(&self) -> Duration {
+        Duration::from_secs(1)
+    }
+
+    fn largest_answer(&self) -> u64 {
+        // 20,000 rows of at most 400 bytes, eight times over.
+        64 << 20
+    }
+
+    fn clock(&self, ours: Timestamp) -> Query {
+        let start = seconds(ours - TimeDelta::hours(1));
+        let parameters = vec![("format".to_owned(), "geojson".to_owned()), ("starttime".to_owned(), start)];
+        Query { path: COUNT.to_owned(), parameters, format: "json".to_owned() }
+    }
+
+    fn plan(&self, ask: &Ask, cursor: Option<&Cursor>, now: Option<Timestamp>) -> Plan {
+        match (ask, cursor, now) {
+            (Ask::Range { start, end }, ..) if *end - *start > LONGEST_RANGE => {
+                Plan::Split(ranges(*start, *end, LONGEST_RANGE), None)
+            }
+            (Ask::Range { start, end }, ..) => {
+                Plan::Query { query: query(*start, Some(*end), None), again: ask.clone() }
+            }
+            (Ask::Updates { since, start, end }, ..) => {
+                Plan::Query { query: query(*start, *end, Some(*since)), again: ask.clone() }
+            }
+            (Ask::Tick { .. }, Some(cursor), _) => {
+                let (since, start) = (since(cursor), beginning());
+                let again = Ask::Updates { since, start, end: None };
+                Plan::Query { query: query(start, None, Some(since)), again }
+            }
+            (Ask::Tick { .. }, None, None) => Plan::NeedsClock,
+            (Ask::Tick { days, .. }, None, Some(now)) => {
+                let start = now - TimeDelta::days(i64::from(*days));
+                Plan::Split(ranges(start, now, LONGEST_RANGE), Some(now))
+            }
+        }
+    }
+
+    fn refused(&self, ask: &Ask, cursor: Option<&Cursor>, attempt: u32, answer: &Refused<'_>) -> Refusal {
+        let later = Refusal::Later(ERROR_CACHE);
+        match answer.status {
+            StatusCode::BAD_REQUEST => match too_many(answer.body) {
+                // A quarter more parts than an even spread needs: events come in swarms.
+                Some((matching, limit)) => split(ask, cursor, (matching * 5).div_ceil(limit.max(1) * 4).max(2))
+                    .map_or(Refusal::Never, Refusal::Split),
+                None => Refusal::Never,
+            },
+            // An overload may pass by itself; when it does not, smaller questions are easier to answer.
+            StatusCode::SERVICE_UNAVAILABLE if attempt < 2 => later,
+            StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT if length(ask) > SHORTEST_RANGE => {
+                split(ask, cursor, 2).map_or(later, Refusal::Split)
+            }
+            StatusCode::TOO_MANY_REQUESTS => {
+                let asked = answer.headers.get(header::RETRY_AFTER).and_then(|value| value.to_str().ok());
+                let asked = asked.and_then(|seconds| seconds.trim().parse().ok()).map(Duration::from_secs);
+                let doubled = ERROR_CACHE.saturating_mul(1 << attempt.saturating_sub(1).min(6));
+                Refusal::Later(asked.unwrap_or(doubled))
+            }
+            status if status.is_server_error() => later,
+            _ => Refusal::Never,
+        }
+    }
+
+    fn observed_at(&self, headers: &HeaderMap) -> Option<Timestamp> {
+        let time = |name| headers.get(name).and_then(|value| value.to_str().ok());
+        let text = time(header::LAST_MODIFIED).or_else(|| time(header::DATE))?;
+        DateTime::parse_from_rfc2822(text).ok().map(|at| at.to_utc())
+    }
+
+    fn overlap(&self) -> Duration {
+        OVERLAP.to_std().unwrap_or_default()
+    }
+}
+
+fn beginning() -> Timestamp {
+    timestamp(BEGINNING).unwrap_or(Timestamp::UNIX_EPOCH)
+}
+
+fn since(cursor: &Cursor) -> Timestamp {
+    cursor.watermark - OVERLAP
+}
+
+/// As the service takes times: whole seconds, UTC.
+fn seconds(at: Timestamp) -> String {
+    at.format("%Y-%m-%dT%H:%M:%S").to_string()
+}
+
+fn query(start: Timestamp, end: Option<Timestamp>, since: Option<Timestamp>) -> Query {
+    let mut parameters = vec![("format".to_owned(), "csv".to_owned()), ("starttime".to_owned(), seconds(start))];
+    parameters.extend(end.map(|end| ("endtime".to_owned(), seconds(end))));
+    parameters.extend(since.map(|since| ("updatedafter".to_owned(), seconds(since))));
+    parameters.push(("orderby".to_owned(), "time-asc".to_owned()));
+    Query { path: QUERY.to_owned(), parameters, format: "csv".to_owned() }
+}
+
+/// Splits a range into parts of at most `longest` that share their boundary second.
+fn ranges(start: Timestamp, end: Timestamp, longest: TimeDelta) -> Vec<Ask> {
+    let mut parts = Vec::new();
+    let mut from = start;
+    while end - from > longest {
+        parts.push(Ask::Range { start: from, end: from + longest });
+        from += longest;
+    }
+    parts.push(Ask::Range { start: from, end });
+    parts
+}
+
+/// How long the range of origin times of an ask is.
+fn length(ask: &Ask) -> TimeDelta {
+    match ask {
+        Ask::Range { start, end } | Ask::Updates { start, end: Some(end), .. } => *end - *start,
+        Ask::Updates { end: None, .. } | Ask::Tick { .. } => TimeDelta::MAX,
+    }
+}
+
+/// Splits an ask into about `parts` smaller ones by origin time, or `None` when it is too short for that.
+fn split(ask: &Ask, cursor: Option<&Cursor>, parts: u64) -> Option<Vec<Ask>> {
+    let even = |start: Timestamp, end: Timestamp| {
+        let step = TimeDelta::seconds((end - start).num_seconds().div_euclid(i64::try_from(parts).ok()?) + 1);
+        (end - start > TimeDelta::seconds(1)).then(|| ranges(start, end, step))
+    };
+    match ask {
+        Ask::Range { start, end } => even(*start, *end),
+        Ask::Updates { since, start, end: Some(end) } => {
+            let narrow = |part| match part {
+                Ask::Range { start, end } => Ask::Updates { since: *since, start, end: Some(end) },
+                other => other,
+            };
+            even(*start, *end).map(|parts| parts.into_iter().map(narrow).collect())
+        }
+        // Most changes are of the last weeks, so that is where an endless range is cut.
+        Ask::Updates { since, start, end: None } => {
+            let (since, start) = (*since, *start);
+            let recent = (since - TimeDelta::days(30)).max(start + TimeDelta::days(30));
+            let older = Ask::Updates { since, start, end: Some(recent) };
+            let younger = Ask::Updates { since, start: recent, end: None };
+            (recent < since + TimeDelta::days(30)).then(|| vec![older, younger])
+        }
+        Ask::Tick { .. } => {
+            split(&Ask::Updates { since: since(cursor?), start: beginning(), end: None }, None, parts)
+        }
+    }
+}
+
+/// Reads how many events match, and how many an answer may hold, from the text of a refusal.
+fn too_many(body: &str) -> Option<(u64, u64)> {
+    let line = body.lines().find(|line| line.contains("exceeds search limit of"))?;
+    let mut numbers = line.split_whitespace().filter_map(|word| word.trim_end_matches('.').parse().ok());
+    Some((numbers.next()?, numbers.next().unwrap_or(MOST_EVENTS)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(text: &str) -> Timestamp {
+        timestamp(text).unwrap()
+    }
+
+    fn refused(ask: &Ask, attempt: u32, status: u16, body: &str) -> Refusal {
+        let cursor = Cursor { watermark: at("2025-07-23T12:00:00Z"), seen: Vec::new() };
+        let headers = HeaderMap::new();
+        let status = StatusCode::from_u16(status).unwrap();
+        Usgs.refused(ask, Some(&cursor), attempt, &Refused { status, headers: &headers, body })
+    }
+
+    #[test]
+    fn magnitude_bands_have_stated_edges() {
+        let bands = [(-0.01, "below 0"), (0.0, "0-1"), (0.99, "0-1"), (1.0, "1-2"), (9.5, "9-10"), (10.0, "9-10")];
+        for (mag, band) in bands {
+            assert_eq!(mag_cluster(mag), band, "{mag}");
+        }
+        assert_eq!(mag_cluster(10.1), "above 10");
+        assert_eq!(mag_cluster(-0.0), "0-1");
+    }
+
+    #[test]
+    fn a_tick_asks_for_all_changes_since_two_hours_before_the_cursor() {
+        let cursor = Cursor { watermark: at("2025-07-23T12:00:00Z"), seen: Vec::new() };
+        let plan = Usgs.plan(&Ask::Tick { days: 30, sweep: false }, Some(&cursor), None);
+        let Plan::Query { query, again } = plan else { panic!() };
+        let Plan::Query { query: same, .. } = Usgs.plan(&again, None, None) else { panic!() };
+        assert_eq!(query, same);
+        let sent: Vec<_> = query.parameters.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        assert_eq!(
+            sent,
+            [
+                ("format", "csv"),
+                ("starttime", "1600-01-01T00:00:00"),
+                ("updatedafter", "2025-07-23T10:00:00"),
+                ("orderby", "time-asc")
+            ]
+        );
+    }
+
+    #[test]
+    fn a_first_tick_counts_its_days_by_the_clock_of_the_source() {
+        let ask = Ask::Tick { days: 30, sweep: false };
+        assert!(matches!(Usgs.plan(&ask, None, None), Plan::NeedsClock));
+        let now = at("2025-07-23T15:12:00Z");
+        let first = Ask::Range { start: at("2025-06-23T15:12:00Z"), end: now };
+        assert_eq!(Usgs.plan(&ask, None, Some(now)), Plan::Split(vec![first], Some(now)));
+    }
+
+    #[test]
+    fn parts_of_a_range_share_their_boundary_and_cover_it() {
+        let (start, end) = (at("1600-01-01T00:00:00Z"), at("2025-07-23T00:00:00Z"));
+        let Plan::Split(parts, None) = Usgs.plan(&Ask::Range { start, end }, None, None) else { panic!() };
+        let mut reached = start;
+        for part in parts {
+            let Ask::Range { start, end } = part else { panic!() };
+            assert_eq!(start, reached);
+            assert!(end - start <= LONGEST_RANGE);
+            reached = end;
+        }
+        assert_eq!(reached, end);
+    }
+
+    #[test]
+    fn too_many_events_split_by_the_count_that_the_service_reports() {
+        let ask = Ask::Range { start: at("2024-01-01T00:00:00Z"), end: at("2025-01-01T00:00:00Z") };
+        let body = "Error 400: Bad Request\n\n119000 matching events exceeds search limit of 20000. Modify the search.\n";
+        let Refusal::Split(parts) = refused(&ask, 1, 400, body) else { panic!() };
+        assert_eq!(parts.len(), 8);
+        assert_eq!(refused(&ask, 1, 400, "Error 400: bad starttime"), Refusal::Never);
+        let second = Ask::Range { start: at("2024-01-01T00:00:00Z"), end: at("2024-01-01T00:00:01Z") };
+        assert_eq!(refused(&second, 1, 400, body), Refusal::Never);
+    }
+
+    #[test]
+    fn time_outs_halve_and_overloads_wait_out_the_error_cache_first() {
+        let ask = Ask::Range { start: at("2024-01-01T00:00:00Z"), end: at("2024-01-31T00:00:00Z") };
+        assert!(matches!(refused(&ask, 1, 504, ""), Refusal::Split(parts) if parts.len() == 2));
+        assert_eq!(refused(&ask, 1, 503, ""), Refusal::Later(Duration::from_secs(60)));
+        assert!(matches!(refused(&ask, 2, 503, ""), Refusal::Split(_)));
+        let day = Ask::Range { start: at("2024-01-01T00:00:00Z"), end: at("2024-01-02T00:00:00Z") };
+        assert_eq!(refused(&day, 3, 504, ""), Refusal::Later(Duration::from_secs(60)));
+        assert_eq!(refused(&day, 2, 429, ""), Refusal::Later(Duration::from_secs(120)));
+    }
+
+    #[test]
+    fn a_tick_that_is_too_large_splits_until_its_parts_are_small() {
+        let tick = Ask::Tick { days: 30, sweep: false };
+        let body = "90000 matching events exceeds search limit of 20000. Modify the search to match fewer events.";
+        let Refusal::Split(parts) = refused(&tick, 1, 400, body) else { panic!() };
+        let [Ask::Updates { end: Some(end), .. }, recent @ Ask::Updates { start, end: None, .. }] = &parts[..] else {
+            panic!("{parts:?}")
+        };
+        assert_eq!(start, end);
+        let mut rounds = 0;
+        let mut endless = recent.clone();
+        while let Refusal::Split(parts) = refused(&endless, 1, 400, body) {
+            endless = parts.last().unwrap().clone();
+            rounds += 1;
+            assert!(rounds < 10, "an endless range must stop splitting");
+        }
+    }
+
+    #[test]
+    fn the_time_of_an_answer_is_the_one_the_server_states() {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::DATE, "Wed, 23 Jul 2025 15:13:00 GMT".parse().unwrap());
+        assert_eq!(Usgs.observed_at(&headers), Some(at("2025-07-23T15:13:00Z")));
+        headers.insert(header::LAST_MODIFIED, "Wed, 23 Jul 2025 15:12:00 GMT".parse().unwrap());
+        assert_eq!(Usgs.observed_at(&headers), Some(at("2025-07-23T15:12:00Z")));
+    }
+}

@@ -1,0 +1,327 @@
+//! The `Warehouse` port: tables that models build and people query, in BigQuery's SQL.
+//!
+//! Invariants. A reader sees a table as one commit left it, never a mixture. Every commit raises the table's version
+//! and says which partitions it touched, so that whoever builds on the table can catch up from the version it last
+//! consumed, whatever crashed in between.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use arrow::datatypes::SchemaRef;
+use arrow::record_batch::RecordBatch;
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+
+use crate::partition::Partition;
+use crate::store::{Generation, StoreError};
+use crate::table::{TableName, TableSpec};
+
+/// What part of a table a commit touched.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Extent {
+    /// Perhaps every row: a rebuild, or a table without partitions.
+    Whole,
+    /// These partitions and no other, an empty set when nothing was touched.
+    Partitions(BTreeSet<Partition>),
+}
+
+impl Extent {
+    /// Nothing.
+    pub fn nothing() -> Self {
+        Self::Partitions(BTreeSet::new())
+    }
+
+    /// Whether nothing was touched.
+    pub fn is_nothing(&self) -> bool {
+        matches!(self, Self::Partitions(partitions) if partitions.is_empty())
+    }
+
+    /// Both together.
+    #[must_use]
+    pub fn union(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Partitions(mut one), Self::Partitions(mut two)) => {
+                one.append(&mut two);
+                Self::Partitions(one)
+            }
+            _ => Self::Whole,
+        }
+    }
+}
+
+/// One commit of a table.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Change {
+    /// The version that the commit made.
+    pub version: u64,
+    /// What it touched.
+    pub extent: Extent,
+    /// Who caused it: a capture for a load, a run for a model.
+    pub cause: String,
+}
+
+/// What is known of a table without reading its rows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TableState {
+    /// Grows by one with every commit that touches anything. The first is the time in milliseconds since 1970, so that
+    /// a table which was lost and is built again is not taken for the one before.
+    pub version: u64,
+    /// Hash of the model, seed or schema that the table was built from.
+    pub definition: String,
+    /// For each table that the model reads, the version up to which it has been consumed.
+    pub inputs: BTreeMap<TableName, u64>,
+    /// The latest commits, oldest first. Bounded: an older change is unknown.
+    pub changes: Vec<Change>,
+    /// How many rows it holds; `None` for a view.
+    pub rows: Option<u64>,
+}
+
+impl TableState {
+    /// What the table's commits after `version` touched. [`Extent::Whole`] when that is no longer known.
+    pub fn changed_since(&self, version: u64) -> Extent {
+        if version >= self.version {
+            // A version that the table does not have: it was built from nothing since.
+            return if version == self.version { Extent::nothing() } else { Extent::Whole };
+        }
+        let later = self.changes.iter().filter(|change| change.version > version);
+        if later.clone().count() as u64 != self.version - version {
+            return Extent::Whole;
+        }
+        later.fold(Extent::nothing(), |all, change| all.union(change.extent.clone()))
+    }
+}
+
+/// A bronze object to load as one partition of a raw table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LoadPartition {
+    /// Which part of the table it replaces.
+    pub partition: Partition,
+    /// The bronze object.
+    pub object: String,
+    /// Its generation; what is loaded is exactly this, or a newer one.
+    pub generation: Generation,
+}
+
+/// What a load replaces.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LoadMode {
+    /// The named partitions that hold an older generation.
+    Newer,
+    /// The named partitions that hold another generation; those that are not named are dropped. For a snapshot.
+    Snapshot,
+    /// The named partitions, whatever they hold.
+    Again,
+    /// The whole table, whatever is there, damaged or not.
+    Afresh,
+}
+
+/// A load into a raw table.
+#[derive(Debug, Clone)]
+pub struct Load<'a> {
+    /// The raw table.
+    pub table: TableName,
+    /// Its columns and partitions.
+    pub spec: &'a TableSpec,
+    /// What to load.
+    pub partitions: Vec<LoadPartition>,
+    /// What it replaces.
+    pub mode: LoadMode,
+    /// The capture that caused it.
+    pub cause: String,
+}
+
+/// What a raw table holds of its bronze partitions.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Loaded {
+    /// The generation of the bronze object that each partition was last loaded from.
+    pub generations: BTreeMap<Partition, Generation>,
+    /// The partitions whose latest loads were caused by the capture that was asked about.
+    pub by_cause: BTreeSet<Partition>,
+}
+
+/// How a model's rows become its table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Materialization {
+    /// The SQL itself, run by whoever reads it.
+    View,
+    /// All rows, replacing what was there.
+    Table,
+    /// Rows replace those with the same key; others are added. The result must not hold a key twice.
+    Merge {
+        /// The columns of the key.
+        unique_key: Vec<String>,
+    },
+    /// The rows of these partitions replace theirs. The result must not hold rows of other partitions.
+    Overwrite {
+        /// What is replaced, also where the result has no row for it.
+        partitions: BTreeSet<Partition>,
+    },
+}
+
+/// How a model's table is split and ordered.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Layout {
+    /// The column that says the partition: a DATE or TIMESTAMP column by day, or an integer year.
+    pub partition_by: Option<PartitionBy>,
+    /// Columns by which rows are ordered within a partition.
+    pub cluster_by: Vec<String>,
+    /// Columns that name a row, if the model says so, whichever way it is built: a later merge finds rows by them.
+    pub unique_key: Vec<String>,
+}
+
+/// The partition column of a model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PartitionBy {
+    /// The column.
+    pub field: String,
+    /// Whether its partitions are days or years.
+    pub unit: crate::table::Partitioning,
+}
+
+/// Where SQL came from, for errors.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Origin {
+    /// The model's file, or `query`.
+    pub file: String,
+    /// The line of the file on which the SQL starts, from 1.
+    pub first_line: u32,
+}
+
+/// One model to build.
+#[derive(Debug, Clone)]
+pub struct ModelRun {
+    /// What is built.
+    pub table: TableName,
+    /// How.
+    pub materialization: Materialization,
+    /// Where its rows lie.
+    pub layout: Layout,
+    /// BigQuery SQL.
+    pub sql: String,
+    /// Where that stands.
+    pub origin: Origin,
+    /// Hash of the model.
+    pub definition: String,
+    /// The versions of its inputs that the commit records as consumed.
+    pub inputs: BTreeMap<TableName, u64>,
+    /// The version of the table that the plan was made against; another one there is a conflict. `None`: no table yet.
+    pub expected: Option<u64>,
+    /// The run, for the change log.
+    pub cause: String,
+}
+
+/// Rows of a seed.
+#[derive(Debug, Clone)]
+pub struct SeedRun {
+    /// What is built.
+    pub table: TableName,
+    /// Its rows.
+    pub rows: RecordBatch,
+    /// Hash of the seed.
+    pub definition: String,
+    /// The run, for the change log.
+    pub cause: String,
+}
+
+/// What a commit did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Built {
+    /// Rows that the model's query gave.
+    pub rows: u64,
+    /// The table after it.
+    pub state: TableState,
+    /// What it touched.
+    pub extent: Extent,
+}
+
+/// The answer of a query.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// Its columns.
+    pub schema: SchemaRef,
+    /// Its rows.
+    pub batches: Vec<RecordBatch>,
+}
+
+/// What is wrong with an SQL text, and where.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{file}:{line}:{column}: {message}")]
+pub struct SqlError {
+    /// The file of its [`Origin`].
+    pub file: String,
+    /// The line, counted from [`Origin::first_line`].
+    pub line: u32,
+    /// The column in that line, from 1.
+    pub column: u32,
+    /// One sentence.
+    pub message: String,
+}
+
+/// Why the warehouse did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum WarehouseError {
+    /// The SQL is wrong or outside the supported subset.
+    #[error(transparent)]
+    Sql(#[from] SqlError),
+    /// The rows cannot become the table: a key twice, a row of a partition that is not replaced.
+    #[error("{table}: {reason}")]
+    Rows {
+        /// The table.
+        table: TableName,
+        /// What is wrong.
+        reason: String,
+    },
+    /// Somebody committed the table meanwhile: plan again.
+    #[error("table {0} has changed since it was read")]
+    Conflict(TableName),
+    /// A file of a table is missing or damaged.
+    #[error("{object}, a file of table {table}, is damaged ({reason}): {} rebuilds it", remedy(.table))]
+    Damaged {
+        /// The table.
+        table: TableName,
+        /// The object.
+        object: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The store below.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Anything else that may pass.
+    #[error("the warehouse failed: {0}")]
+    Transient(String),
+}
+
+/// The command that makes a damaged table whole.
+fn remedy(table: &TableName) -> String {
+    match table.schema.as_str() {
+        "raw" => format!("`strata replay {} --day DAY --from bronze`", table.table),
+        _ => "`strata build --full-refresh`".to_owned(),
+    }
+}
+
+/// Tables that models build and people query.
+#[async_trait]
+pub trait Warehouse: Send + Sync + 'static {
+    /// What a raw table holds, and what of it `cause` brought last.
+    async fn loaded(&self, table: &TableName, cause: &str) -> Result<Loaded, WarehouseError>;
+
+    /// Replaces partitions of a raw table by bronze objects, in one commit, as the load's mode says. Returns the
+    /// partitions that were replaced or dropped.
+    async fn load(&self, load: Load<'_>) -> Result<BTreeSet<Partition>, WarehouseError>;
+
+    /// The state of a table, or `None` when there is none.
+    async fn state(&self, table: &TableName) -> Result<Option<TableState>, WarehouseError>;
+
+    /// Builds a model in one commit.
+    async fn build(&self, model: ModelRun) -> Result<Built, WarehouseError>;
+
+    /// Replaces a seed's table in one commit.
+    async fn seed(&self, seed: SeedRun) -> Result<Built, WarehouseError>;
+
+    /// Answers a query. A bare table name is looked for in every schema.
+    async fn query(&self, sql: &str, origin: &Origin) -> Result<Answer, WarehouseError>;
+
+    /// All tables, in the order of their names.
+    async fn tables(&self) -> Result<Vec<TableName>, WarehouseError>;
+}

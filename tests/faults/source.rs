@@ -1,0 +1,79 @@
+//! A source that refuses, breaks off, lies about success, or never ends.
+
+use shared::dataset::Ask;
+use tests::World;
+use usgs_simulator::{Column, Fault, HeaderFault, Recorded};
+
+fn query(request: &Recorded) -> bool {
+    request.path().ends_with("/query")
+}
+
+/// With this fault on the first requests for data, the month arrives all the same.
+async fn heals(fault: Fault, times: usize) {
+    let name = format!("{fault:?}");
+    let world = World::month().await.unwrap();
+    world.handle().fault(fault.when(query).times(times));
+    world.tick().await.unwrap();
+    assert_eq!(world.handle().faults_waiting(), 0, "{name} happened");
+    assert_eq!(world.dead().await.unwrap().len(), 0, "{name}");
+    let counts = "select count(*), count(distinct event_id) from fct_earthquakes";
+    assert_eq!(world.query(counts).await.unwrap(), ["11146,11146"], "{name}");
+    let ledger = world.ledger("earthquakes").await.unwrap();
+    let refused = ledger.iter().map(|record| record.rows_quarantined).sum::<u64>();
+    assert_eq!(refused, 0, "{name}: nothing of a refused answer is landed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn refusals_pass() {
+    heals(Fault::too_many_requests(None), 1).await;
+    heals(Fault::status(503), 1).await;
+    heals(Fault::status(503), 2).await;
+    heals(Fault::status(504), 2).await;
+    heals(Fault::status(500), 2).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_that_are_not_whole_are_fetched_again() {
+    heals(Fault::HtmlWith200, 2).await;
+    heals(Fault::Truncated { bytes: 100_000 }, 2).await;
+    heals(Fault::Truncated { bytes: 0 }, 1).await;
+    heals(Fault::ErrorTextAppended, 2).await;
+    heals(Fault::WrongHeader(Column::Depth, HeaderFault::Missing), 1).await;
+    heals(Fault::WrongHeader(Column::Depth, HeaderFault::Renamed("deep".to_owned())), 1).await;
+    heals(Fault::ConnectionReset { after: 50_000 }, 2).await;
+    heals(Fault::EndlessBody, 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn too_many_events_for_one_answer_are_fetched_in_parts() {
+    let catalogue = usgs_simulator::Catalogue::from_path(tests::MONTH).unwrap();
+    let source = usgs_simulator::Simulator::builder(catalogue).limit(3000).build().serve().await.unwrap();
+    let parts = tests::parts(&source.base_url()).unwrap();
+    let store = shared::store::Memory::default();
+    let pipeline = strata::pipeline::Pipeline::new(std::sync::Arc::new(store.clone()), &parts, "test").unwrap();
+    let ask = Ask::Tick { days: 30, sweep: false };
+    let request = shared::message::FetchRequest { dataset: "earthquakes".to_owned(), ask };
+    pipeline.send(&request).await.unwrap();
+    pipeline.bus.idle().await;
+    assert_eq!(pipeline.died(), 0);
+    let counts = "select count(*), count(distinct event_id) from fct_earthquakes";
+    assert_eq!(tests::query(&pipeline, counts).await.unwrap(), ["11146,11146"]);
+    let asked = source.handle().requests().len();
+    assert!((5..30).contains(&asked), "{asked} requests for four answers' worth of events");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_source_that_keeps_refusing_leaves_a_dead_letter_and_the_next_tick_heals() {
+    let world = World::month().await.unwrap();
+    world.tick().await.unwrap();
+    world.handle().advance(std::time::Duration::from_secs(1800));
+    world.handle().fault(Fault::status(500).times(usize::MAX));
+    world.tick().await.unwrap();
+    let dead = world.dead().await.unwrap();
+    assert_eq!(dead.len(), 1);
+    assert!(dead[0].error.contains("500"), "{}", dead[0].error);
+    world.handle().clear_faults();
+    world.tick().await.unwrap();
+    assert_eq!(world.dead().await.unwrap().len(), 1);
+    assert_eq!(world.query("select count(*) from fct_earthquakes").await.unwrap(), ["11146"]);
+}

@@ -1,0 +1,7 @@
+//! The whole pipeline, from a request to gold, over messages and HTTP.
+
+mod harvests;
+mod incremental;
+mod month;
+mod quarantine;
+mod replay;
