@@ -31,7 +31,7 @@ pub trait Bus: Send + Sync + 'static {
 /// # Errors
 /// [`BusError`] when it was not confirmed.
 pub async fn publish<M: Message>(bus: &dyn Bus, message: &M, trace: Trace) -> Result<String, BusError> {
-    let parcel = Parcel::pack(message, trace)
-        .map_err(|error| BusError { topic: M::TOPIC, reason: error.to_string() })?;
+    let parcel =
+        Parcel::pack(message, trace).map_err(|error| BusError { topic: M::TOPIC, reason: error.to_string() })?;
     bus.send(M::TOPIC, parcel).await
 }

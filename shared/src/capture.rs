@@ -105,7 +105,6 @@ impl Default for Checksum {
 }
 
 impl Checksum {
-
     /// Takes the next bytes.
     pub fn update(&mut self, bytes: &[u8]) {
         self.0.write(bytes);

@@ -196,10 +196,7 @@ impl Splitter {
     ///
     /// # Errors
     /// [`Refused::Torn`] when the last record is longer than [`LONGEST_RECORD`].
-    pub fn finish<B>(
-        &mut self,
-        mut each: impl FnMut(Record<'_>) -> ControlFlow<B>,
-    ) -> Result<ControlFlow<B>, Refused> {
+    pub fn finish<B>(&mut self, mut each: impl FnMut(Record<'_>) -> ControlFlow<B>) -> Result<ControlFlow<B>, Refused> {
         let (_, done) = self.step(&[])?;
         Ok(if done { self.give(&mut each) } else { ControlFlow::Continue(()) })
     }
@@ -406,7 +403,14 @@ mod tests {
     #[test]
     fn a_time_is_utc_in_milliseconds() {
         assert_eq!(timestamp("2024-03-13T15:13:23.771Z").unwrap().timestamp_millis(), 1_710_342_803_771);
-        for text in ["1970-01-01T00:00:02.-2147483648Z", "2024-03-13", "2024-03-13T15:13:23.771", "2024-02-30T00:00:00Z", "0000-01-01T00:00:00Z", "+12024-01-01T00:00:00Z"] {
+        for text in [
+            "1970-01-01T00:00:02.-2147483648Z",
+            "2024-03-13",
+            "2024-03-13T15:13:23.771",
+            "2024-02-30T00:00:00Z",
+            "0000-01-01T00:00:00Z",
+            "+12024-01-01T00:00:00Z",
+        ] {
             assert_eq!(timestamp(text), None, "{text}");
         }
     }

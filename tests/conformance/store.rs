@@ -115,7 +115,8 @@ async fn one_of_many_writers_wins_each_generation(store: Arc<dyn Store>) {
                 let mut won = 0;
                 while won < ROUNDS {
                     let found = store.get("c/counter").await.unwrap();
-                    let count: u64 = found.as_ref().map_or(0, |it| std::str::from_utf8(&it.bytes).unwrap().parse().unwrap());
+                    let count: u64 =
+                        found.as_ref().map_or(0, |it| std::str::from_utf8(&it.bytes).unwrap().parse().unwrap());
                     let precondition = Precondition::unchanged(found.map(|it| it.generation));
                     let text = (count + 1).to_string();
                     match store.put("c/counter", text.into(), precondition).await {

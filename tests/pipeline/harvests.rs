@@ -6,7 +6,8 @@ use shared::store::Memory;
 use strata::pipeline::Pipeline;
 use tests::{Result, harvests_pipeline, query};
 
-const FIRST: &str = "field,year,crop,tonnes\nhill,2018,rye,3.5\nhill,2019,rye,4\nlake,2019,oats,1.5\nlake,not a year,oats,1\n";
+const FIRST: &str =
+    "field,year,crop,tonnes\nhill,2018,rye,3.5\nhill,2019,rye,4\nlake,2019,oats,1.5\nlake,not a year,oats,1\n";
 const SECOND: &str = "field,year,crop,tonnes\nhill,2019,rye,4.5\nlake,2020,oats,2\n";
 
 async fn tick(pipeline: &Pipeline) -> Result<()> {

@@ -16,10 +16,8 @@ const FILES: [(&str, u64, u64); 4] = [
 #[tokio::test(flavor = "multi_thread")]
 async fn the_hours_without_times_end_in_quarantine_and_every_other_row_is_kept() {
     let world = World::new(Catalogue::empty()).await.unwrap();
-    let day = Ask::Range {
-        start: "2024-10-07T00:00:00Z".parse().unwrap(),
-        end: "2024-10-08T00:00:00Z".parse().unwrap(),
-    };
+    let day =
+        Ask::Range { start: "2024-10-07T00:00:00Z".parse().unwrap(), end: "2024-10-08T00:00:00Z".parse().unwrap() };
     for (file, rows, unreadable) in FILES {
         let bytes = std::fs::read(format!("{GLITCH}/{file}")).unwrap();
         world.handle().fault(Fault::RawBody(bytes.into()));
@@ -32,10 +30,12 @@ async fn the_hours_without_times_end_in_quarantine_and_every_other_row_is_kept()
         }
         let capture = record.capture.unwrap();
         let object = world.store.get(&capture.quarantine("earthquakes")).await.unwrap().unwrap();
-        let lines: Vec<serde_json::Value> =
-            object.bytes.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()).map(|line| {
-                serde_json::from_slice(line).unwrap()
-            }).collect();
+        let lines: Vec<serde_json::Value> = object
+            .bytes
+            .split(|&byte| byte == b'\n')
+            .filter(|line| !line.is_empty())
+            .map(|line| serde_json::from_slice(line).unwrap())
+            .collect();
         assert_eq!(lines.len() as u64, unreadable);
         let text = std::fs::read_to_string(format!("{GLITCH}/{file}")).unwrap();
         for line in &lines {
@@ -47,5 +47,5 @@ async fn the_hours_without_times_end_in_quarantine_and_every_other_row_is_kept()
     }
     // Two files hold the same day twice with different digits; no event is lost or doubled by that.
     let kept = world.query("select count(distinct event_id), count(*) from fct_earthquakes").await.unwrap();
-    assert_eq!(kept, ["KEPT,KEPT"]);
+    assert_eq!(kept, ["454,454"]);
 }

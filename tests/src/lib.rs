@@ -29,8 +29,7 @@ pub const GLITCH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/usgs/gli
 pub type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 /// Retries that do not keep a test waiting.
-pub const QUICK: Backoff =
-    Backoff { first: Duration::from_millis(1), longest: Duration::from_millis(2), attempts: 5 };
+pub const QUICK: Backoff = Backoff { first: Duration::from_millis(1), longest: Duration::from_millis(2), attempts: 5 };
 
 /// A pipeline that has the shipped datasets and models, is quick to try again, and asks `address`.
 pub fn parts(address: &str) -> Result<Parts> {
@@ -143,8 +142,7 @@ pub async fn harvests_pipeline(store: &Memory) -> Result<(Pipeline, harvests::Fi
     let file = harvests::File::default();
     let mut parts = parts("http://unused.invalid")?;
     parts.datasets = Registry::new([Arc::new(harvests::Harvests) as _]);
-    parts.project =
-        Arc::new(Project::from_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/harvests"))?);
+    parts.project = Arc::new(Project::from_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/harvests"))?);
     parts.client.addresses.insert("harvests".to_owned(), file.serve().await?);
     let pipeline = Pipeline::new(Arc::new(store.clone()), &parts, "test")?;
     Ok((pipeline, file))

@@ -53,9 +53,11 @@ pub(crate) struct RefusedAnswer {
 impl RefusedAnswer {
     /// What the source said, in one sentence.
     pub(crate) fn sentence(&self, query: &Query) -> String {
-        let first = self.body.lines().map(str::trim).find(|line| {
-            !line.is_empty() && !line.starts_with(['<', '{']) && !line.starts_with("Error ")
-        });
+        let first = self
+            .body
+            .lines()
+            .map(str::trim)
+            .find(|line| !line.is_empty() && !line.starts_with(['<', '{']) && !line.starts_with("Error "));
         let said = first.map(|line| format!(": {}", line.chars().take(160).collect::<String>())).unwrap_or_default();
         format!("the source answered {} to {}{said}", self.status, query.path)
     }

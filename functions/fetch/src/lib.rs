@@ -127,12 +127,7 @@ impl Fetch {
         Ok(Done { inputs: vec![url], stored, outcome })
     }
 
-    async fn record(
-        &self,
-        message: &Received<FetchRequest>,
-        started_at: Timestamp,
-        done: Done,
-    ) -> Result<(), Failure> {
+    async fn record(&self, message: &Received<FetchRequest>, started_at: Timestamp, done: Done) -> Result<(), Failure> {
         let duration = self.clock.now() - started_at;
         let rows = done.stored.as_ref().map_or(0, |stored| stored.rows);
         tracing::info!(rows, inputs = ?done.inputs, "fetched");

@@ -70,11 +70,7 @@ pub(crate) async fn all(
 }
 
 impl Land {
-    pub(crate) async fn land_again(
-        &self,
-        message: &Received<ToLand>,
-        again: &LandAgain,
-    ) -> Result<Record, Failure> {
+    pub(crate) async fn land_again(&self, message: &Received<ToLand>, again: &LandAgain) -> Result<Record, Failure> {
         let dataset = self.datasets.get(&again.dataset).map_err(|error| Failure::Poison(error.to_string()))?;
         let dataset = &**dataset;
         let all = all(&*self.store, dataset).await?;

@@ -87,12 +87,7 @@ impl Land {
     }
 
     /// Asks the source again for what a damaged answer should have held.
-    async fn refuse(
-        &self,
-        message: &Received<ToLand>,
-        manifest: &Manifest,
-        reason: String,
-    ) -> Result<Record, Failure> {
+    async fn refuse(&self, message: &Received<ToLand>, manifest: &Manifest, reason: String) -> Result<Record, Failure> {
         tracing::warn!(capture = %manifest.capture, %reason, "an answer is refused whole");
         if let Some(ask) = &manifest.ask {
             let again = FetchRequest { dataset: manifest.dataset.clone(), ask: ask.clone() };
@@ -118,11 +113,8 @@ impl Land {
         );
         let outcome = if changed.is_empty() { Outcome::Nothing } else { Outcome::Done };
         if !changed.is_empty() {
-            let landed = PartitionsLanded {
-                dataset: manifest.dataset.clone(),
-                partitions: changed,
-                mode: Mode::Changed,
-            };
+            let landed =
+                PartitionsLanded { dataset: manifest.dataset.clone(), partitions: changed, mode: Mode::Changed };
             publish(&*self.bus, &landed, message.trace).await?;
         }
         Ok(captured(message, manifest, &counts, outputs, outcome))

@@ -186,9 +186,9 @@ impl Holder {
 
 fn marker(path: &Path) -> Result<Option<Marker>, Problem> {
     match fs::read(path.join(MARKER)) {
-        Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|error| {
-            Problem::Failed(format!("{} is damaged: {error}", path.join(MARKER).display()))
-        }),
+        Ok(bytes) => serde_json::from_slice(&bytes)
+            .map(Some)
+            .map_err(|error| Problem::Failed(format!("{} is damaged: {error}", path.join(MARKER).display()))),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(Problem::Failed(format!("{} cannot be read: {error}", path.display()))),
     }

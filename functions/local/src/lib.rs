@@ -52,12 +52,7 @@ pub async fn run(cli: Cli, mut stop: watch::Receiver<bool>, out: &mut impl Write
 }
 
 /// A command that ends by itself.
-async fn once(
-    command: Command,
-    data_dir: Option<&Path>,
-    parts: &Parts,
-    out: &mut impl Write,
-) -> Result<(), Problem> {
+async fn once(command: Command, data_dir: Option<&Path>, parts: &Parts, out: &mut impl Write) -> Result<(), Problem> {
     let folder = || Folder::open(&existing(data_dir));
     match command {
         Command::Up(_) => Err(Problem::Failed("this command does not end by itself".to_owned())),
@@ -86,8 +81,7 @@ async fn once(
         Command::Ingest { file, dataset, observed_at } => {
             let dataset = &**parts.datasets.get(&dataset)?;
             let session = Session::start(folder()?, parts).await?;
-            let work =
-                async |session: &Session| operate::ingest(session, dataset, &file, observed_at, parts).await;
+            let work = async |session: &Session| operate::ingest(session, dataset, &file, observed_at, parts).await;
             operate::run(session, dataset.name(), out, work).await
         }
         Command::Build { dataset, full_refresh } => {

@@ -55,11 +55,7 @@ impl Parts {
             client: fetch::Settings::default(),
             clock: Arc::new(shared::clock::System),
             // A source may cache its errors for a minute.
-            fetch_backoff: Backoff {
-                first: Duration::from_secs(60),
-                longest: Duration::from_secs(600),
-                attempts: 5,
-            },
+            fetch_backoff: Backoff { first: Duration::from_secs(60), longest: Duration::from_secs(600), attempts: 5 },
             backoff: Backoff { first: Duration::from_secs(1), longest: Duration::from_secs(60), attempts: 5 },
         })
     }
@@ -111,8 +107,7 @@ impl Pipeline {
         let port: Arc<dyn Bus> = Arc::new(bus.clone());
         let client = Client::new(parts.client.clone()).map_err(Problem::Failed)?;
         let datasets = parts.datasets.clone();
-        let fetch =
-            Fetch::new(datasets.clone(), client, Arc::clone(&store), Arc::clone(&port), Arc::clone(&clock));
+        let fetch = Fetch::new(datasets.clone(), client, Arc::clone(&store), Arc::clone(&port), Arc::clone(&clock));
         let warehouse = Arc::clone(&data.warehouse);
         let land = Land::new(datasets, Arc::clone(&store), warehouse, Arc::clone(&port), Arc::clone(&clock));
         let transform = Transform::new(data.runner.clone(), store, port, Arc::clone(&clock));

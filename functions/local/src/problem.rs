@@ -40,6 +40,8 @@ impl fmt::Display for Problem {
     }
 }
 
+impl std::error::Error for Problem {}
+
 impl From<Failure> for Problem {
     fn from(failure: Failure) -> Self {
         match failure {

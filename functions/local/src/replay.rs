@@ -25,8 +25,10 @@ pub async fn from_raw(session: &Session, dataset: &dyn Dataset, day: NaiveDate) 
     let name = dataset.name();
     let captures = captures_of(store, dataset, partition).await?;
     if captures.is_empty() {
-        return Err(Problem::Failed(format!("no capture of {name} holds rows of {partition}: ask the source for them \
-             with `strata replay {name} --day {day} --from source`")));
+        return Err(Problem::Failed(format!(
+            "no capture of {name} holds rows of {partition}: ask the source for them \
+             with `strata replay {name} --day {day} --from source`"
+        )));
     }
     set_aside_if_damaged(store, dataset, partition).await?;
     let mut traces = Vec::new();

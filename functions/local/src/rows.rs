@@ -8,7 +8,7 @@ use arrow::error::ArrowError;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use arrow::util::pretty::pretty_format_batches_with_options;
 use clap::ValueEnum;
-use serde_json::{Map, Value};
+use serde_json::Value;
 use shared::warehouse::Answer;
 
 /// How an answer is printed.
@@ -72,13 +72,16 @@ fn json(answer: &Answer, out: &mut impl Write) -> io::Result<()> {
     for batch in &answer.batches {
         let columns = formatters(batch, &options)?;
         for row in 0..batch.num_rows() {
-            let mut object = Map::new();
-            for ((field, column), text) in answer.schema.fields().iter().zip(batch.columns()).zip(&columns) {
-                object.insert(field.name().clone(), value(column, row, text)?);
-            }
-            write!(out, "{}\n ", if first { "" } else { "," })?;
+            write!(out, "{}\n {{", if first { "" } else { "," })?;
             first = false;
-            serde_json::to_writer(&mut *out, &object)?;
+            // Written field by field, in the order of the columns.
+            for (index, ((field, column), text)) in
+                answer.schema.fields().iter().zip(batch.columns()).zip(&columns).enumerate()
+            {
+                let comma = if index == 0 { "" } else { ", " };
+                write!(out, "{comma}{}: {}", Value::from(field.name().as_str()), value(column, row, text)?)?;
+            }
+            write!(out, "}}")?;
         }
     }
     writeln!(out, "\n]")

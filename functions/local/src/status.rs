@@ -101,7 +101,8 @@ async fn dataset_status(store: &dyn Store, name: &str) -> Result<DatasetStatus, 
         watermark: cursor.map(|cursor| cursor.watermark),
         last_run_at: last.map(|record| record.started_at),
         last_outcome: last.map(|record| record.outcome.clone()),
-        reconciles: records.iter().all(ledger::Record::reconciles) && sums.rows_in == sums.rows_kept + sums.rows_quarantined,
+        reconciles: records.iter().all(ledger::Record::reconciles)
+            && sums.rows_in == sums.rows_kept + sums.rows_quarantined,
         sums,
     })
 }

@@ -61,16 +61,14 @@ pub(crate) fn decide(
     match &model.materialized {
         Materialized::View => Step::Nothing,
         Materialized::Table => whole,
-        Materialized::Incremental(Strategy::Merge { unique_key }) => Step::Build {
-            how: Materialization::Merge { unique_key: unique_key.clone() },
-            changed: Some(changed),
-        },
+        Materialized::Incremental(Strategy::Merge { unique_key }) => {
+            Step::Build { how: Materialization::Merge { unique_key: unique_key.clone() }, changed: Some(changed) }
+        }
         Materialized::Incremental(Strategy::InsertOverwrite) => match partition_by(model) {
             // Its partitions can be replaced one for one only where they are those of its inputs.
-            Some(by) if changed.iter().all(|partition| unit(*partition) == by.unit) => Step::Build {
-                how: Materialization::Overwrite { partitions: changed.clone() },
-                changed: Some(changed),
-            },
+            Some(by) if changed.iter().all(|partition| unit(*partition) == by.unit) => {
+                Step::Build { how: Materialization::Overwrite { partitions: changed.clone() }, changed: Some(changed) }
+            }
             _ => whole,
         },
     }

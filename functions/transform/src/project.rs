@@ -64,12 +64,7 @@ impl Project {
         P: Into<String>,
         T: Into<Vec<u8>>,
     {
-        load::load(
-            files
-                .into_iter()
-                .map(|(path, text)| (path.into(), text.into()))
-                .collect(),
-        )
+        load::load(files.into_iter().map(|(path, text)| (path.into(), text.into())).collect())
     }
 
     /// Reads a project from a folder.
@@ -140,27 +135,19 @@ impl Project {
 
     /// The datasets that have nodes, without [`SHARED`].
     pub fn datasets(&self) -> BTreeSet<&str> {
-        self.nodes
-            .values()
-            .map(Node::dataset)
-            .filter(|dataset| *dataset != SHARED)
-            .collect()
+        self.nodes.values().map(Node::dataset).filter(|dataset| *dataset != SHARED).collect()
     }
 
     /// The nodes of a dataset with those that every dataset shares, parents first, by name where that leaves a choice.
     pub fn topological(&self, dataset: &str) -> Vec<&Node> {
-        self.nodes()
-            .filter(|node| node.dataset() == dataset || node.dataset() == SHARED)
-            .collect()
+        self.nodes().filter(|node| node.dataset() == dataset || node.dataset() == SHARED).collect()
     }
 
     /// What is built from the named models, seeds and sources (`source.table`), directly or not: parents first, and
     /// without the named ones.
     pub fn descendants<'n>(&self, names: impl IntoIterator<Item = &'n str>) -> Vec<&Node> {
         let found = graph::descendants(&self.parents, &names.into_iter().collect());
-        self.nodes()
-            .filter(|node| found.contains(node.name()))
-            .collect()
+        self.nodes().filter(|node| found.contains(node.name())).collect()
     }
 
     /// All data tests, in the order of their files.

@@ -13,7 +13,8 @@ use shared::warehouse::{
 
 use crate::plan::{Step, decide, in_partitions, partition_by};
 use crate::project::{
-    Materialized, Model, Naming, Node, Project, ProjectError, RenderContext, Rendered, Seed, Severity, Strategy, combined_sql,
+    Materialized, Model, Naming, Node, Project, ProjectError, RenderContext, Rendered, Seed, Severity, Strategy,
+    combined_sql,
 };
 use crate::seeds::{self, SeedError};
 
@@ -210,17 +211,12 @@ impl Runner {
     }
 
     /// The states of all tables that a model reads, a view's own inputs among them: the view never changes, they do.
-    async fn inputs(
-        &self,
-        model: &Model,
-        states: &mut States,
-    ) -> Result<BTreeMap<TableName, TableState>, RunError> {
+    async fn inputs(&self, model: &Model, states: &mut States) -> Result<BTreeMap<TableName, TableState>, RunError> {
         let mut inputs = BTreeMap::new();
         let mut models = vec![model];
         while let Some(reader) = models.pop() {
             let sources = reader.sources.iter().filter_map(|(source, table)| self.project.source(source, table));
-            let mut tables: Vec<_> =
-                sources.map(|source| TableName::new(&source.schema, &source.identifier)).collect();
+            let mut tables: Vec<_> = sources.map(|source| TableName::new(&source.schema, &source.identifier)).collect();
             for node in reader.refs.iter().filter_map(|name| self.project.node(name)) {
                 let (schema, table) = node.relation();
                 tables.push(TableName::new(schema, table));

@@ -50,7 +50,8 @@ impl Decision {
             }
         }
         let there = base.into_iter().flat_map(|base| base.loaded.keys().copied());
-        let dropped = there.filter(|partition| load.mode == LoadMode::Snapshot && !newest.contains_key(partition)).collect();
+        let dropped =
+            there.filter(|partition| load.mode == LoadMode::Snapshot && !newest.contains_key(partition)).collect();
         Self { replaced: newest.into_values().filter(due).cloned().collect(), dropped }
     }
 

@@ -129,9 +129,7 @@ impl Manifest {
     ) -> Self {
         let touched = !commit.extent.is_nothing();
         let (version, mut changes) = match before {
-            Before::Table(manifest) => {
-                (manifest.state.version + u64::from(touched), manifest.state.changes.clone())
-            }
+            Before::Table(manifest) => (manifest.state.version + u64::from(touched), manifest.state.changes.clone()),
             // There may have been a table that was lost. Whoever consumed it must not take a version of this one for it.
             Before::Nothing(now) => (u64::try_from(now.timestamp_millis()).unwrap_or(1), Vec::new()),
         };

@@ -29,6 +29,7 @@ mod normalize;
 mod parse;
 mod plan;
 mod refuse;
+mod reserved;
 mod rewrite;
 mod session;
 mod supported;

@@ -290,8 +290,8 @@ impl Delivery {
         }
         let retry_after = response.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok());
         let retry_after = retry_after.and_then(|value| value.parse().ok()).map(Duration::from_secs);
-        let again = status.is_server_error()
-            || matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT);
+        let again =
+            status.is_server_error() || matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT);
         let kind = if again { FailureKind::Transient } else { FailureKind::Poison };
         let body = to_bytes(response.into_body(), LARGEST_ANSWER).await.unwrap_or_default();
         let problem = serde_json::from_slice(&body)
@@ -301,10 +301,8 @@ impl Delivery {
 
     async fn acknowledged(self, inner: &Inner) {
         self.forget(inner).await;
-        inner.tell(Event::Delivered {
-            subscription: self.subscription.name,
-            message: self.envelope.message.message_id,
-        });
+        inner
+            .tell(Event::Delivered { subscription: self.subscription.name, message: self.envelope.message.message_id });
     }
 
     async fn given_up(self, inner: &Inner, problem: Problem) {
@@ -356,7 +354,9 @@ mod tests {
         Parcel { data: "{}".into(), attributes: BTreeMap::new() }
     }
 
-    fn bus(store: &Memory, holder: &str, statuses: Vec<StatusCode>) -> (Local, Arc<AtomicU32>) {
+    const QUICK: Duration = Duration::from_millis(20);
+
+    fn bus(store: &Memory, holder: &str, first: Duration, statuses: Vec<StatusCode>) -> (Local, Arc<AtomicU32>) {
         let bus = Local::new(Arc::new(store.clone()), Arc::new(System), holder);
         let calls = Arc::new(AtomicU32::new(0));
         let counter = Arc::clone(&calls);
@@ -369,7 +369,7 @@ mod tests {
             name: "land",
             topic: Topic::Captures,
             router: Router::new().route("/", post(answer)),
-            backoff: Backoff { first: Duration::from_secs(60), longest: Duration::from_secs(600), attempts: 5 },
+            backoff: Backoff { first, longest: first * 10, attempts: 5 },
             concurrency: 1,
         });
         (bus, calls)
@@ -379,24 +379,25 @@ mod tests {
         store.list("").await.unwrap().into_iter().map(|object| object.name).collect()
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_message_is_sent_again_until_it_is_acknowledged() {
         let store = Memory::default();
-        let (bus, calls) = bus(&store, "a", vec![StatusCode::SERVICE_UNAVAILABLE; 2].into_iter().chain([StatusCode::OK]).collect());
+        let (bus, calls) =
+            bus(&store, "a", QUICK, [[StatusCode::SERVICE_UNAVAILABLE; 2].as_slice(), &[StatusCode::OK]].concat());
         let began = tokio::time::Instant::now();
         bus.send(Topic::Captures, parcel()).await.unwrap();
         assert_eq!(names(&store).await.len(), 1, "durable before it is acknowledged");
         bus.idle().await;
         assert_eq!(calls.load(Ordering::SeqCst), 3);
-        assert!(began.elapsed() >= Duration::from_secs(60 + 120));
+        assert!(began.elapsed() >= QUICK * 3, "the second wait is twice the first");
         assert_eq!(names(&store).await, Vec::<String>::new());
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_message_that_cannot_succeed_is_a_dead_letter() {
         for (statuses, expected) in [(vec![StatusCode::BAD_REQUEST], 1), (vec![StatusCode::SERVICE_UNAVAILABLE], 5)] {
             let store = Memory::default();
-            let (bus, calls) = bus(&store, "a", statuses);
+            let (bus, calls) = bus(&store, "a", QUICK, statuses);
             let id = bus.send(Topic::Captures, parcel()).await.unwrap();
             bus.idle().await;
             assert_eq!(calls.load(Ordering::SeqCst), expected);
@@ -404,14 +405,14 @@ mod tests {
         }
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn what_a_process_left_behind_is_delivered_by_the_next() {
         let store = Memory::default();
-        let (first, _) = bus(&store, "a", vec![StatusCode::SERVICE_UNAVAILABLE]);
+        let (first, _) = bus(&store, "a", Duration::from_secs(60), vec![StatusCode::SERVICE_UNAVAILABLE]);
         first.send(Topic::Captures, parcel()).await.unwrap();
         first.stop().await;
         assert_eq!(names(&store).await.len(), 1);
-        let (second, calls) = bus(&store, "b", vec![StatusCode::OK]);
+        let (second, calls) = bus(&store, "b", QUICK, vec![StatusCode::OK]);
         assert_eq!(second.adopt("a").await.unwrap(), 1);
         second.idle().await;
         assert_eq!(calls.load(Ordering::SeqCst), 1);

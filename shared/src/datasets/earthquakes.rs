@@ -17,8 +17,28 @@ use crate::table::ColumnType::{Float, Integer, Text, Timestamp as Time};
 use crate::table::{Column, Growth, Partitioning, TableSpec, Value};
 
 const HEADER: &[&str] = &[
-    "time", "latitude", "longitude", "depth", "mag", "magType", "nst", "gap", "dmin", "rms", "net", "id", "updated",
-    "place", "type", "horizontalError", "depthError", "magError", "magNst", "status", "locationSource", "magSource",
+    "time",
+    "latitude",
+    "longitude",
+    "depth",
+    "mag",
+    "magType",
+    "nst",
+    "gap",
+    "dmin",
+    "rms",
+    "net",
+    "id",
+    "updated",
+    "place",
+    "type",
+    "horizontalError",
+    "depthError",
+    "magError",
+    "magNst",
+    "status",
+    "locationSource",
+    "magSource",
 ];
 const MAG: usize = 4;
 const ID: usize = 11;
@@ -276,9 +296,7 @@ fn split(ask: &Ask, cursor: Option<&Cursor>, parts: u64) -> Option<Vec<Ask>> {
             let younger = Ask::Updates { since, start: recent, end: None };
             (recent < since + TimeDelta::days(30)).then(|| vec![older, younger])
         }
-        Ask::Tick { .. } => {
-            split(&Ask::Updates { since: since(cursor?), start: beginning(), end: None }, None, parts)
-        }
+        Ask::Tick { .. } => split(&Ask::Updates { since: since(cursor?), start: beginning(), end: None }, None, parts),
     }
 }
 
@@ -359,7 +377,8 @@ mod tests {
     #[test]
     fn too_many_events_split_by_the_count_that_the_service_reports() {
         let ask = Ask::Range { start: at("2024-01-01T00:00:00Z"), end: at("2025-01-01T00:00:00Z") };
-        let body = "Error 400: Bad Request\n\n119000 matching events exceeds search limit of 20000. Modify the search.\n";
+        let body =
+            "Error 400: Bad Request\n\n119000 matching events exceeds search limit of 20000. Modify the search.\n";
         let Refusal::Split(parts) = refused(&ask, 1, 400, body) else { panic!() };
         assert_eq!(parts.len(), 8);
         assert_eq!(refused(&ask, 1, 400, "Error 400: bad starttime"), Refusal::Never);

@@ -66,7 +66,8 @@ impl Inner {
 
     /// Runs `commit` while no other process commits. It is given the next generation.
     fn with_lock<T>(&self, commit: impl FnOnce(Generation) -> io::Result<T>) -> io::Result<T> {
-        let mut lock = File::options().create(true).truncate(false).read(true).write(true).open(self.root.join(LOCK))?;
+        let mut lock =
+            File::options().create(true).truncate(false).read(true).write(true).open(self.root.join(LOCK))?;
         lock.lock()?;
         let mut last = [0; 8];
         let last = match lock.read_exact(&mut last) {

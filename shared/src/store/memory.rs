@@ -66,12 +66,7 @@ impl Store for Memory {
     }
 
     async fn upload(&self, name: &str, precondition: Precondition) -> Result<Box<dyn Upload>, StoreError> {
-        Ok(Box::new(MemoryUpload {
-            store: self.clone(),
-            name: name.to_owned(),
-            precondition,
-            bytes: BytesMut::new(),
-        }))
+        Ok(Box::new(MemoryUpload { store: self.clone(), name: name.to_owned(), precondition, bytes: BytesMut::new() }))
     }
 
     async fn list(&self, prefix: &str) -> Result<Vec<Metadata>, StoreError> {

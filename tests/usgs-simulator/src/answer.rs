@@ -54,19 +54,8 @@ pub(crate) const HTML: &str = "text/html";
 const XML: &str = "application/xml";
 
 impl Answer {
-    pub(crate) fn new(
-        status: u16,
-        content_type: &'static str,
-        body: impl Into<Bytes>,
-        now: i64,
-    ) -> Self {
-        Self {
-            status,
-            content_type,
-            body: body.into(),
-            retry_after: None,
-            made: whole_second(now),
-        }
+    pub(crate) fn new(status: u16, content_type: &'static str, body: impl Into<Bytes>, now: i64) -> Self {
+        Self { status, content_type, body: body.into(), retry_after: None, made: whole_second(now) }
     }
 }
 
@@ -90,20 +79,12 @@ impl Request<'_> {
             Some("/query") => self.question().and_then(|asked| self.query(&asked)),
             Some("/count") => self.question().and_then(|asked| self.count(&asked)),
             Some("/version") => Ok(self.say(200, PLAIN, self.settings.version.clone())),
-            _ => Err(Refusal {
-                status: 404,
-                message: "Not Found".into(),
-            }),
+            _ => Err(Refusal { status: 404, message: "Not Found".into() }),
         };
         answered.unwrap_or_else(|refusal| self.refuse(refusal.status, &refusal.message))
     }
 
-    pub(crate) fn say(
-        &self,
-        status: u16,
-        content_type: &'static str,
-        body: impl Into<Bytes>,
-    ) -> Answer {
+    pub(crate) fn say(&self, status: u16, content_type: &'static str, body: impl Into<Bytes>) -> Answer {
         Answer::new(status, content_type, body, self.now)
     }
 
@@ -112,35 +93,16 @@ impl Request<'_> {
         if status == 504 {
             return self.say(status, HTML, GATEWAY_TIMEOUT);
         }
-        self.say(
-            status,
-            PLAIN,
-            error_text(
-                status,
-                message,
-                self.target,
-                &self.settings.version,
-                self.now,
-            ),
-        )
+        self.say(status, PLAIN, error_text(status, message, self.target, &self.settings.version, self.now))
     }
 
     fn question(&self) -> Result<Question, Refusal> {
-        let bad = |_| Refusal {
-            status: 400,
-            message: "the query string cannot be read".into(),
-        };
-        let uri = self.target.parse::<Uri>().map_err(|_| Refusal {
-            status: 400,
-            message: "bad address".into(),
-        })?;
+        let bad = |_| Refusal { status: 400, message: "the query string cannot be read".into() };
+        let uri = self.target.parse::<Uri>().map_err(|_| Refusal { status: 400, message: "bad address".into() })?;
         let Query(parameters) = Query::<Vec<(String, String)>>::try_from_uri(&uri).map_err(bad)?;
         let asked = Question::parse(&parameters, self.now, self.settings.limit)?;
         if asked.times_out(self.now, self.settings.deleted_span) {
-            return Err(Refusal {
-                status: 504,
-                message: String::new(),
-            });
+            return Err(Refusal { status: 504, message: String::new() });
         }
         Ok(asked)
     }
@@ -151,46 +113,28 @@ impl Request<'_> {
             && let Some(id) = &asked.event_id
         {
             let known = self.catalogue.known_as(id, self.now);
-            if asked.deleted == Deleted::No
-                && known.is_some_and(|version| version.kind == Kind::Deleted)
-            {
-                return Err(Refusal {
-                    status: 409,
-                    message: DELETED.into(),
-                });
+            if asked.deleted == Deleted::No && known.is_some_and(|version| version.kind == Kind::Deleted) {
+                return Err(Refusal { status: 409, message: DELETED.into() });
             }
             if matches!(asked.format, Format::GeoJson | Format::Kml) {
-                return Err(Refusal {
-                    status: 404,
-                    message: "Not Found".into(),
-                });
+                return Err(Refusal { status: 404, message: "Not Found".into() });
             }
         }
         if found.len() > self.settings.limit {
-            return Err(Refusal {
-                status: 400,
-                message: too_many(found.len(), self.settings.limit),
-            });
+            return Err(Refusal { status: 400, message: too_many(found.len(), self.settings.limit) });
         }
         match asked.format {
             Format::QuakeMl | Format::Xml if found.is_empty() => Ok(self.say(204, PLAIN, "")),
-            Format::QuakeMl | Format::Xml | Format::Kml => Err(Refusal {
-                status: 400,
-                message: "only the formats csv, geojson and text are simulated".into(),
-            }),
+            Format::QuakeMl | Format::Xml | Format::Kml => {
+                Err(Refusal { status: 400, message: "only the formats csv, geojson and text are simulated".into() })
+            }
             Format::GeoJson if asked.event_id.is_some() => Ok(self.detail(&found)),
             _ => Ok(self.summary(asked, &found, "USGS Earthquakes", Links::Service)),
         }
     }
 
     /// The versions in the format asked for.
-    pub(crate) fn summary(
-        &self,
-        asked: &Question,
-        found: &[&Version],
-        title: &str,
-        links: Links,
-    ) -> Answer {
+    pub(crate) fn summary(&self, asked: &Question, found: &[&Version], title: &str, links: Links) -> Answer {
         match asked.format {
             Format::Csv => self.say(200, CSV, csv(found)),
             Format::Text => self.say(200, PLAIN, text(found)),
@@ -202,11 +146,7 @@ impl Request<'_> {
                     version: &self.settings.version,
                     page: asked.limit.map(|limit| (limit, asked.offset)),
                 };
-                self.say(
-                    200,
-                    JSON,
-                    geojson::collection(self.catalogue, found, &metadata, links, self.now),
-                )
+                self.say(200, JSON, geojson::collection(self.catalogue, found, &metadata, links, self.now))
             }
         }
     }
@@ -220,10 +160,7 @@ impl Request<'_> {
     }
 
     fn count(&self, asked: &Question) -> Result<Answer, Refusal> {
-        let (count, limit) = (
-            self.catalogue.select(asked, self.now).len(),
-            self.settings.limit,
-        );
+        let (count, limit) = (self.catalogue.select(asked, self.now).len(), self.settings.limit);
         let error = (count > limit).then(|| {
             format!(
                 "{count} matching events exceeds search limit of {limit}. A query using these search parameters would \
@@ -232,22 +169,12 @@ impl Request<'_> {
         });
         Ok(match asked.format {
             Format::GeoJson => {
-                let error = error
-                    .map(|error| format!(",\"error\":\"{error}\""))
-                    .unwrap_or_default();
-                self.say(
-                    200,
-                    JSON,
-                    format!("{{\"count\":{count},\"maxAllowed\":{limit}{error}}}"),
-                )
+                let error = error.map(|error| format!(",\"error\":\"{error}\"")).unwrap_or_default();
+                self.say(200, JSON, format!("{{\"count\":{count},\"maxAllowed\":{limit}{error}}}"))
             }
             Format::Xml => {
-                let error = error
-                    .map(|error| format!("<error>{error}</error>"))
-                    .unwrap_or_default();
-                let body = format!(
-                    "<query><count>{count}</count><maxAllowed>{limit}</maxAllowed>{error}</query>"
-                );
+                let error = error.map(|error| format!("<error>{error}</error>")).unwrap_or_default();
+                let body = format!("<query><count>{count}</count><maxAllowed>{limit}</maxAllowed>{error}</query>");
                 self.say(200, XML, body)
             }
             _ => self.say(200, PLAIN, count.to_string()),
@@ -256,9 +183,7 @@ impl Request<'_> {
 }
 
 pub(crate) fn too_many(count: usize, limit: usize) -> String {
-    format!(
-        "{count} matching events exceeds search limit of {limit}. Modify the search to match fewer events."
-    )
+    format!("{count} matching events exceeds search limit of {limit}. Modify the search to match fewer events.")
 }
 
 /// Body of a 504: the server before the service has waited long enough.
@@ -266,13 +191,7 @@ pub(crate) const GATEWAY_TIMEOUT: &str = "<html>\r\n<head><title>504 Gateway Tim
                                           <center><h1>504 Gateway Time-out</h1></center>\r\n</body>\r\n</html>\r\n";
 
 /// The layout of the service's errors; it ends without a newline.
-pub(crate) fn error_text(
-    status: u16,
-    message: &str,
-    target: &str,
-    version: &str,
-    now: i64,
-) -> String {
+pub(crate) fn error_text(status: u16, message: &str, target: &str, version: &str, now: i64) -> String {
     let reason = match status {
         204 => "No Data",
         400 => "Bad Request",
@@ -294,10 +213,7 @@ pub(crate) fn error_text(
 }
 
 fn csv(found: &[&Version]) -> String {
-    let size: usize = found
-        .iter()
-        .map(|version| version.text.as_str().len() + 1)
-        .sum();
+    let size: usize = found.iter().map(|version| version.text.as_str().len() + 1).sum();
     let mut body = String::with_capacity(HEADER.len() + 1 + size);
     body.push_str(HEADER);
     body.push('\n');

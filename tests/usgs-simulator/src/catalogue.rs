@@ -31,10 +31,7 @@ pub(crate) struct Text {
 
 impl Text {
     pub(crate) fn new(buffer: &Arc<str>, at: Range<usize>) -> Self {
-        Self {
-            buffer: Arc::clone(buffer),
-            at,
-        }
+        Self { buffer: Arc::clone(buffer), at }
     }
 
     pub(crate) fn as_str(&self) -> &str {
@@ -74,11 +71,7 @@ pub(crate) struct Version {
 impl Version {
     /// Reads what is asked for often. `event` and the visibility are the catalogue's to set.
     pub(crate) fn read(text: Text, fields: &Fields<'_>) -> Result<Self, RowError> {
-        let number = |column| {
-            fields
-                .number(column)
-                .map(|number| number.unwrap_or(f64::NAN))
-        };
+        let number = |column| fields.number(column).map(|number| number.unwrap_or(f64::NAN));
         Ok(Self {
             event: 0,
             kind: Kind::Live,
@@ -113,8 +106,7 @@ impl Version {
     }
 
     pub(crate) fn to_event(&self) -> Event {
-        Event::from_fields(&self.fields())
-            .extras(self.extras.as_deref().cloned().unwrap_or_default())
+        Event::from_fields(&self.fields()).extras(self.extras.as_deref().cloned().unwrap_or_default())
     }
 }
 
@@ -140,9 +132,7 @@ pub(crate) struct Known {
 
 impl Known {
     fn has_absorbed(&self, event: usize, now: i64) -> bool {
-        self.absorbed
-            .iter()
-            .any(|part| part.child as usize == event && part.holds(now))
+        self.absorbed.iter().any(|part| part.child as usize == event && part.holds(now))
     }
 }
 
@@ -169,11 +159,7 @@ impl Catalogue {
     pub fn with_visibility(mut self, visibility: Visibility) -> Self {
         for version in &mut self.versions {
             if version.of_feed {
-                version.from = if visibility == Visibility::Always {
-                    i64::MIN
-                } else {
-                    version.updated
-                };
+                version.from = if visibility == Visibility::Always { i64::MIN } else { version.updated };
             }
         }
         for event in 0..self.events.len() {
@@ -184,10 +170,7 @@ impl Catalogue {
 
     /// Number of versions, tombstones included.
     pub fn len(&self) -> usize {
-        self.versions
-            .iter()
-            .filter(|version| version.kind != Kind::Gone)
-            .count()
+        self.versions.iter().filter(|version| version.kind != Kind::Gone).count()
     }
 
     /// Whether there is no version at all.
@@ -203,14 +186,8 @@ impl Catalogue {
     /// The last live version of an event, whenever it is visible.
     pub fn latest(&self, id: &str) -> Option<Event> {
         let known = &self.events[self.find(id)?];
-        let last = known
-            .versions
-            .iter()
-            .rev()
-            .map(|&index| &self.versions[index as usize]);
-        last.into_iter()
-            .find(|version| version.kind == Kind::Live)
-            .map(Version::to_event)
+        let last = known.versions.iter().rev().map(|&index| &self.versions[index as usize]);
+        last.into_iter().find(|version| version.kind == Kind::Live).map(Version::to_event)
     }
 
     pub(crate) fn find(&self, id: &str) -> Option<usize> {
@@ -225,11 +202,7 @@ impl Catalogue {
         let event = self.events.len();
         let id: Arc<str> = id.into();
         self.by_id.insert(Arc::clone(&id), index(event));
-        self.events.push(Known {
-            id,
-            versions: Vec::new(),
-            absorbed: Vec::new(),
-        });
+        self.events.push(Known { id, versions: Vec::new(), absorbed: Vec::new() });
         event
     }
 
@@ -248,15 +221,7 @@ impl Catalogue {
             own.sort_by_key(|&index| {
                 let version = &versions[index as usize];
                 // Rows that are all always there have only `updated` to tell the newest.
-                (
-                    version.from,
-                    if version.from == i64::MIN {
-                        version.updated
-                    } else {
-                        0
-                    },
-                    index,
-                )
+                (version.from, if version.from == i64::MIN { version.updated } else { 0 }, index)
             });
             for pair in 1..own.len() {
                 versions[own[pair - 1] as usize].until = versions[own[pair] as usize].from;
@@ -277,30 +242,16 @@ impl Catalogue {
         let new: Vec<u32> = (index(known)..index(self.versions.len())).rev().collect();
         self.by_time = [new, std::mem::take(&mut self.by_time)].concat();
         let versions = &self.versions;
-        self.by_time
-            .sort_by_key(|&index| (versions[index as usize].time, std::cmp::Reverse(index)));
+        self.by_time.sort_by_key(|&index| (versions[index as usize].time, std::cmp::Reverse(index)));
     }
 
     /// Versions whose origin time lies between the two, both included, oldest first, whether visible or not.
-    pub(crate) fn between(
-        &self,
-        start: i64,
-        end: i64,
-    ) -> impl DoubleEndedIterator<Item = &Version> {
-        debug_assert_eq!(
-            self.by_time.len(),
-            self.versions.len(),
-            "arrange after a change"
-        );
+    pub(crate) fn between(&self, start: i64, end: i64) -> impl DoubleEndedIterator<Item = &Version> {
+        debug_assert_eq!(self.by_time.len(), self.versions.len(), "arrange after a change");
         let time = |&index: &u32| self.versions[index as usize].time;
         let from = self.by_time.partition_point(|index| time(index) < start);
-        let to = self
-            .by_time
-            .partition_point(|index| time(index) <= end)
-            .max(from);
-        self.by_time[from..to]
-            .iter()
-            .map(|&index| &self.versions[index as usize])
+        let to = self.by_time.partition_point(|index| time(index) <= end).max(from);
+        self.by_time[from..to].iter().map(|&index| &self.versions[index as usize])
     }
 
     /// The visible version of the event that goes by this id now, under its own name or a survivor's.
@@ -313,20 +264,14 @@ impl Catalogue {
                 return Some(version);
             }
             passed.push(event);
-            event = self
-                .events
-                .iter()
-                .position(|known| known.has_absorbed(event, now))?;
+            event = self.events.iter().position(|known| known.has_absorbed(event, now))?;
         }
         None
     }
 
     /// The version of an event that is visible now.
     pub(crate) fn visible(&self, event: usize, now: i64) -> Option<&Version> {
-        let mut versions = self.events[event]
-            .versions
-            .iter()
-            .map(|&index| &self.versions[index as usize]);
+        let mut versions = self.events[event].versions.iter().map(|&index| &self.versions[index as usize]);
         versions.find(|version| version.visible(now))
     }
 
@@ -343,28 +288,15 @@ impl Catalogue {
             }
             next += 1;
         }
-        events
-            .iter()
-            .rev()
-            .map(|&event| Arc::clone(&self.events[event].id))
-            .collect()
+        events.iter().rev().map(|&event| Arc::clone(&self.events[event].id)).collect()
     }
 
     /// The network of an event, by its newest row.
     pub(crate) fn net(&self, id: &str) -> &str {
-        let rows = self
-            .find(id)
-            .map(|event| self.events[event].versions.iter().rev());
-        let rows = rows
-            .into_iter()
-            .flatten()
-            .map(|&index| &self.versions[index as usize]);
-        let nets = rows
-            .filter(|version| version.kind != Kind::Gone)
-            .map(|version| version.field(Column::Net));
-        nets.into_iter()
-            .find(|net| !net.is_empty())
-            .unwrap_or_default()
+        let rows = self.find(id).map(|event| self.events[event].versions.iter().rev());
+        let rows = rows.into_iter().flatten().map(|&index| &self.versions[index as usize]);
+        let nets = rows.filter(|version| version.kind != Kind::Gone).map(|version| version.field(Column::Net));
+        nets.into_iter().find(|net| !net.is_empty()).unwrap_or_default()
     }
 
     pub(crate) fn saw(&mut self, millis: i64) {

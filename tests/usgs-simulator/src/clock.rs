@@ -15,18 +15,12 @@ pub struct Clock {
 impl Clock {
     /// A clock that stands still until it is set.
     pub fn fixed(now: DateTime<Utc>) -> Self {
-        Self {
-            base: now,
-            since: None,
-        }
+        Self { base: now, since: None }
     }
 
     /// A clock that runs in real time from `start`.
     pub fn running_from(start: DateTime<Utc>) -> Self {
-        Self {
-            base: start,
-            since: Some(Instant::now()),
-        }
+        Self { base: start, since: Some(Instant::now()) }
     }
 
     /// The simulated time.
@@ -36,11 +30,7 @@ impl Clock {
 
     /// Sets the time; a running clock runs on from it.
     pub(crate) fn set(&mut self, now: DateTime<Utc>) {
-        *self = if self.since.is_some() {
-            Self::running_from(now)
-        } else {
-            Self::fixed(now)
-        };
+        *self = if self.since.is_some() { Self::running_from(now) } else { Self::fixed(now) };
     }
 
     pub(crate) fn advance(&mut self, by: Duration) {
@@ -51,11 +41,7 @@ impl Clock {
 /// The next whole minute, or the time itself when it is one.
 pub(crate) fn minute_after(time: DateTime<Utc>) -> DateTime<Utc> {
     let minute = time.duration_trunc(TimeDelta::minutes(1)).unwrap_or(time);
-    if minute < time {
-        minute + TimeDelta::minutes(1)
-    } else {
-        minute
-    }
+    if minute < time { minute + TimeDelta::minutes(1) } else { minute }
 }
 
 #[cfg(test)]
@@ -65,10 +51,7 @@ mod tests {
     #[test]
     fn minutes_round_up() {
         let minute: DateTime<Utc> = "2025-07-23T15:13:00Z".parse().unwrap();
-        assert_eq!(
-            minute_after("2025-07-23T15:12:39.172Z".parse().unwrap()),
-            minute
-        );
+        assert_eq!(minute_after("2025-07-23T15:12:39.172Z".parse().unwrap()), minute);
         assert_eq!(minute_after(minute), minute);
     }
 

@@ -31,19 +31,12 @@ pub(crate) fn response(
 ) -> io::Result<Response<Body>> {
     let endless = delivery == Delivery::Endless;
     let gzip = gzip && !endless && !answer.body.is_empty();
-    let bytes = if gzip {
-        compressed(&answer.body)?
-    } else {
-        answer.body.clone()
-    };
+    let bytes = if gzip { compressed(&answer.body)? } else { answer.body.clone() };
     let length = bytes.len();
     let body = match delivery {
         Delivery::Endless => endless_body(answer, in_flight, closing),
         Delivery::Slow { chunk, delay } => slow_body(bytes, chunk, delay, in_flight, closing),
-        Delivery::Broken { after } => broken_body(
-            bytes.slice(..after.min(length.saturating_sub(1))),
-            in_flight,
-        ),
+        Delivery::Broken { after } => broken_body(bytes.slice(..after.min(length.saturating_sub(1))), in_flight),
         Delivery::Whole | Delivery::Never => whole_body(bytes, in_flight),
     };
     let made = DateTime::<Utc>::from_timestamp_millis(answer.made).unwrap_or_default();
@@ -54,17 +47,11 @@ pub(crate) fn response(
         // The server would add the real date, which is none of the simulated world.
         .header(header::DATE, http_date(now))
         .header(header::LAST_MODIFIED, http_date(made));
-    if let Some(retry_after) = answer
-        .retry_after
-        .as_deref()
-        .and_then(|text| HeaderValue::from_str(text).ok())
-    {
+    if let Some(retry_after) = answer.retry_after.as_deref().and_then(|text| HeaderValue::from_str(text).ok()) {
         response = response.header(header::RETRY_AFTER, retry_after);
     }
     if gzip {
-        response = response
-            .header(header::CONTENT_ENCODING, "gzip")
-            .header(header::VARY, "Accept-Encoding");
+        response = response.header(header::CONTENT_ENCODING, "gzip").header(header::VARY, "Accept-Encoding");
     }
     if !endless && answer.status != 204 {
         response = response.header(header::CONTENT_LENGTH, length);
@@ -81,9 +68,7 @@ pub(crate) fn accepts_gzip(accept_encoding: Option<&str>) -> bool {
     let codings = accept_encoding.unwrap_or_default().split(',');
     codings.into_iter().any(|coding| {
         let mut parts = coding.split(';').map(str::trim);
-        let named = parts
-            .next()
-            .is_some_and(|name| name.eq_ignore_ascii_case("gzip") || name == "*");
+        let named = parts.next().is_some_and(|name| name.eq_ignore_ascii_case("gzip") || name == "*");
         named && !parts.any(|weight| weight.replace(' ', "").trim_end_matches(['0', '.']) == "q=")
     })
 }
@@ -102,34 +87,25 @@ fn whole_body(bytes: Bytes, in_flight: InFlight) -> Body {
     }))
 }
 
-fn slow_body(
-    bytes: Bytes,
-    chunk: usize,
-    delay: Duration,
-    in_flight: InFlight,
-    closing: watch::Receiver<bool>,
-) -> Body {
+fn slow_body(bytes: Bytes, chunk: usize, delay: Duration, in_flight: InFlight, closing: watch::Receiver<bool>) -> Body {
     let start = (bytes, Some(in_flight), closing);
-    Body::from_stream(stream::unfold(
-        start,
-        move |(mut rest, mut in_flight, mut closing)| async move {
-            if rest.is_empty() {
-                return None;
-            }
-            let closed = tokio::select! {
-                () = tokio::time::sleep(delay) => false,
-                _ = closing.wait_for(|&closing| closing) => true,
-            };
-            if closed {
-                return Some((Err(gone()), (Bytes::new(), None, closing)));
-            }
-            let part = rest.split_to(chunk.min(rest.len()));
-            if rest.is_empty() {
-                in_flight = None;
-            }
-            Some((Ok(part), (rest, in_flight, closing)))
-        },
-    ))
+    Body::from_stream(stream::unfold(start, move |(mut rest, mut in_flight, mut closing)| async move {
+        if rest.is_empty() {
+            return None;
+        }
+        let closed = tokio::select! {
+            () = tokio::time::sleep(delay) => false,
+            _ = closing.wait_for(|&closing| closing) => true,
+        };
+        if closed {
+            return Some((Err(gone()), (Bytes::new(), None, closing)));
+        }
+        let part = rest.split_to(chunk.min(rest.len()));
+        if rest.is_empty() {
+            in_flight = None;
+        }
+        Some((Ok(part), (rest, in_flight, closing)))
+    }))
 }
 
 fn broken_body(part: Bytes, in_flight: InFlight) -> Body {
@@ -149,27 +125,19 @@ fn endless_body(answer: &Answer, in_flight: InFlight, closing: watch::Receiver<b
     let csv = answer.content_type == CSV;
     // Up to where the first event stands; its own rows follow, each with an id of its own.
     let marker: &[u8] = if csv { b"\n" } else { b"\"features\":[" };
-    let head = answer
-        .body
-        .windows(marker.len())
-        .position(|window| window == marker)
-        .map_or(0, |at| at + marker.len());
+    let head = answer.body.windows(marker.len()).position(|window| window == marker).map_or(0, |at| at + marker.len());
     let start = (Some(answer.body.slice(..head)), 0_u64, in_flight, closing);
-    Body::from_stream(stream::unfold(
-        start,
-        move |(head, number, in_flight, closing)| async move {
-            if *closing.borrow() {
-                return None;
-            }
-            if let Some(head) = head {
-                return Some((Ok::<_, io::Error>(head), (None, 0, in_flight, closing)));
-            }
-            let rows: String = (number..number + ROWS)
-                .map(|number| if csv { row(number) } else { feature(number) })
-                .collect();
-            Some((Ok(rows.into()), (None, number + ROWS, in_flight, closing)))
-        },
-    ))
+    Body::from_stream(stream::unfold(start, move |(head, number, in_flight, closing)| async move {
+        if *closing.borrow() {
+            return None;
+        }
+        if let Some(head) = head {
+            return Some((Ok::<_, io::Error>(head), (None, 0, in_flight, closing)));
+        }
+        let rows: String =
+            (number..number + ROWS).map(|number| if csv { row(number) } else { feature(number) }).collect();
+        Some((Ok(rows.into()), (None, number + ROWS, in_flight, closing)))
+    }))
 }
 
 fn row(number: u64) -> String {

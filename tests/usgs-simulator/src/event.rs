@@ -59,10 +59,7 @@ impl Event {
         ] {
             fields[column as usize] = text.to_owned();
         }
-        Self {
-            fields,
-            extras: Extras::default(),
-        }
+        Self { fields, extras: Extras::default() }
     }
 
     /// The event of a CSV row (without its newline).
@@ -74,10 +71,7 @@ impl Event {
     }
 
     pub(crate) fn from_fields(fields: &Fields<'_>) -> Self {
-        Self {
-            fields: Column::ALL.map(|column| fields.value(column).into_owned()),
-            extras: Extras::default(),
-        }
+        Self { fields: Column::ALL.map(|column| fields.value(column).into_owned()), extras: Extras::default() }
     }
 
     /// The same event with another text in one column; an empty text is null.
@@ -102,8 +96,7 @@ impl Event {
     /// The same event with another magnitude and magnitude type.
     #[must_use]
     pub fn magnitude(self, magnitude: f64, magnitude_type: &str) -> Self {
-        self.with(Column::Mag, magnitude.to_string())
-            .with(Column::MagType, magnitude_type)
+        self.with(Column::Mag, magnitude.to_string()).with(Column::MagType, magnitude_type)
     }
 
     /// The same event at another place: degrees and kilometres.

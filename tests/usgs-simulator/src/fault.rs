@@ -68,26 +68,17 @@ pub enum HeaderFault {
 impl Fault {
     /// An error status without a Retry-After.
     pub fn status(status: u16) -> Self {
-        Self::Status {
-            status,
-            retry_after: None,
-        }
+        Self::Status { status, retry_after: None }
     }
 
     /// A 429, with a Retry-After (seconds or a date) if one is given.
     pub fn too_many_requests(retry_after: Option<&str>) -> Self {
-        Self::Status {
-            status: 429,
-            retry_after: retry_after.map(str::to_owned),
-        }
+        Self::Status { status: 429, retry_after: retry_after.map(str::to_owned) }
     }
 
     /// The same fault for `times` requests instead of one.
     pub fn times(self, times: usize) -> Rule {
-        Rule {
-            times,
-            ..self.into()
-        }
+        Rule { times, ..self.into() }
     }
 
     /// The same fault for the next request that matches.
@@ -109,11 +100,7 @@ pub struct Rule {
 
 impl From<Fault> for Rule {
     fn from(fault: Fault) -> Self {
-        Self {
-            fault,
-            times: 1,
-            matching: None,
-        }
+        Self { fault, times: 1, matching: None }
     }
 }
 
@@ -121,10 +108,7 @@ impl Rule {
     /// Only for requests that match.
     #[must_use]
     pub fn when(self, matching: impl Fn(&Recorded) -> bool + Send + Sync + 'static) -> Self {
-        Self {
-            matching: Some(Arc::new(matching)),
-            ..self
-        }
+        Self { matching: Some(Arc::new(matching)), ..self }
     }
 
     /// For this many requests.
@@ -141,26 +125,19 @@ impl FromStr for Rule {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let (name, times) = text.split_once('*').unwrap_or((text, "1"));
-        let times = times
-            .parse()
-            .map_err(|_| format!("{times:?} is not a number of times"))?;
+        let times = times.parse().map_err(|_| format!("{times:?} is not a number of times"))?;
         let fault = match name {
             "html" => Fault::HtmlWith200,
             "truncated" => Fault::Truncated { bytes: 1000 },
             "appended" => Fault::ErrorTextAppended,
             "endless" => Fault::EndlessBody,
-            "slow" => Fault::SlowBody {
-                chunk: 100,
-                delay: Duration::from_secs(1),
-            },
+            "slow" => Fault::SlowBody { chunk: 100, delay: Duration::from_secs(1) },
             "reset" => Fault::ConnectionReset { after: 1000 },
             "stall" => Fault::Stall,
             status => match status.parse() {
                 Ok(status @ 400..=599) => Fault::status(status),
                 _ => {
-                    return Err(format!(
-                        "{name:?} is neither an error status nor a known fault"
-                    ));
+                    return Err(format!("{name:?} is neither an error status nor a known fault"));
                 }
             },
         };
@@ -183,20 +160,11 @@ impl Script {
 
     /// Faults still to come.
     pub(crate) fn waiting(&self) -> usize {
-        self.0
-            .iter()
-            .map(|rule| rule.times)
-            .fold(0, usize::saturating_add)
+        self.0.iter().map(|rule| rule.times).fold(0, usize::saturating_add)
     }
 
     pub(crate) fn take(&mut self, request: &Recorded) -> Option<Fault> {
-        let applies = |rule: &Rule| {
-            rule.times > 0
-                && rule
-                    .matching
-                    .as_ref()
-                    .is_none_or(|matching| matching(request))
-        };
+        let applies = |rule: &Rule| rule.times > 0 && rule.matching.as_ref().is_none_or(|matching| matching(request));
         let at = self.0.iter().position(applies)?;
         let fault = self.0[at].fault.clone();
         self.0[at].times -= 1;
@@ -218,68 +186,37 @@ pub(crate) enum Delivery {
 impl Fault {
     /// Spoils an answer. `target` is the address asked for.
     pub(crate) fn spoil(self, answer: Answer, target: &str, version: &str) -> (Answer, Delivery) {
-        let replaced = |status, content_type, body: Bytes| Answer {
-            status,
-            content_type,
-            body,
-            ..answer.clone()
-        };
-        let error =
-            |status: u16, message: &str| error_text(status, message, target, version, answer.made);
+        let replaced = |status, content_type, body: Bytes| Answer { status, content_type, body, ..answer.clone() };
+        let error = |status: u16, message: &str| error_text(status, message, target, version, answer.made);
         let spoiled = match self {
             Self::EndlessBody => {
-                return (
-                    replaced(200, answer.content_type, answer.body.clone()),
-                    Delivery::Endless,
-                );
+                return (replaced(200, answer.content_type, answer.body.clone()), Delivery::Endless);
             }
             Self::SlowBody { chunk, delay } => {
-                return (
-                    answer,
-                    Delivery::Slow {
-                        chunk: chunk.max(1),
-                        delay,
-                    },
-                );
+                return (answer, Delivery::Slow { chunk: chunk.max(1), delay });
             }
             Self::ConnectionReset { after } => return (answer, Delivery::Broken { after }),
             Self::Stall => return (answer, Delivery::Never),
             Self::Status { status: 504, .. } => replaced(504, HTML, GATEWAY_TIMEOUT.into()),
-            Self::Status {
-                status,
-                retry_after,
-            } => {
+            Self::Status { status, retry_after } => {
                 let message = match status {
                     503 => DATABASE_ERROR,
                     429 => "Too many requests",
                     _ => "Internal error",
                 };
-                Answer {
-                    retry_after,
-                    ..replaced(status, PLAIN, error(status, message).into())
-                }
+                Answer { retry_after, ..replaced(status, PLAIN, error(status, message).into()) }
             }
             Self::HtmlWith200 => replaced(200, HTML, MAINTENANCE.into()),
-            Self::Truncated { bytes } => Answer {
-                body: answer.body.slice(..bytes.min(answer.body.len())),
-                ..answer
-            },
+            Self::Truncated { bytes } => Answer { body: answer.body.slice(..bytes.min(answer.body.len())), ..answer },
             Self::ErrorTextAppended => {
                 let half = &answer.body[..answer.body.len() / 2];
-                let rows = half
-                    .iter()
-                    .rposition(|&byte| byte == b'\n')
-                    .map_or(answer.body.len(), |end| end + 1);
+                let rows = half.iter().rposition(|&byte| byte == b'\n').map_or(answer.body.len(), |end| end + 1);
                 let body = [&answer.body[..rows], error(503, DATABASE_ERROR).as_bytes()].concat();
-                Answer {
-                    body: body.into(),
-                    ..answer
-                }
+                Answer { body: body.into(), ..answer }
             }
-            Self::WrongHeader(column, fault) if answer.content_type == CSV => Answer {
-                body: fault.spoil(column, &answer.body),
-                ..answer
-            },
+            Self::WrongHeader(column, fault) if answer.content_type == CSV => {
+                Answer { body: fault.spoil(column, &answer.body), ..answer }
+            }
             Self::WrongHeader(..) => answer,
             Self::RawBody(body) => replaced(200, CSV, body),
         };
@@ -292,31 +229,16 @@ impl HeaderFault {
         let text = String::from_utf8_lossy(body);
         match self {
             Self::Renamed(name) => {
-                let names = Column::ALL.map(|known| {
-                    if known == column {
-                        name.as_str()
-                    } else {
-                        known.name()
-                    }
-                });
+                let names = Column::ALL.map(|known| if known == column { name.as_str() } else { known.name() });
                 text.replacen(HEADER, &names.join(","), 1).into()
             }
             Self::Missing => {
-                let kept = Column::ALL
-                    .into_iter()
-                    .filter(|&known| known != column)
-                    .collect::<Vec<_>>();
+                let kept = Column::ALL.into_iter().filter(|&known| known != column).collect::<Vec<_>>();
                 let mut spoiled = String::with_capacity(text.len());
                 for row in text.lines() {
                     // A CSV answer is made of rows that were split when they were read.
                     let fields = Fields::of(row).unwrap_or_default();
-                    spoiled.push_str(
-                        &kept
-                            .iter()
-                            .map(|&known| fields.raw(known))
-                            .collect::<Vec<_>>()
-                            .join(","),
-                    );
+                    spoiled.push_str(&kept.iter().map(|&known| fields.raw(known)).collect::<Vec<_>>().join(","));
                     spoiled.push('\n');
                 }
                 spoiled.into()
@@ -332,18 +254,8 @@ mod tests {
     #[test]
     fn faults_are_read_from_the_command_line() {
         let rule: Rule = "503*2".parse().unwrap();
-        assert!(matches!(
-            (rule.fault, rule.times),
-            (Fault::Status { status: 503, .. }, 2)
-        ));
-        assert!(matches!(
-            "stall".parse::<Rule>().unwrap(),
-            Rule {
-                fault: Fault::Stall,
-                times: 1,
-                ..
-            }
-        ));
+        assert!(matches!((rule.fault, rule.times), (Fault::Status { status: 503, .. }, 2)));
+        assert!(matches!("stall".parse::<Rule>().unwrap(), Rule { fault: Fault::Stall, times: 1, .. }));
         for wrong in ["200", "flood", "503*x", ""] {
             assert!(wrong.parse::<Rule>().is_err(), "{wrong}");
         }
@@ -354,16 +266,9 @@ mod tests {
         let row = "t,1,2,3,4,ml,,,,,us,us1,u,\"a, b\",earthquake,,,,,automatic,us,us";
         let body = Bytes::from(format!("{HEADER}\n{row}\n"));
         let spoiled = HeaderFault::Missing.spoil(Column::Place, &body);
-        let expected = format!(
-            "{}\n{}\n",
-            HEADER.replace(",place", ""),
-            row.replace(",\"a, b\"", "")
-        );
+        let expected = format!("{}\n{}\n", HEADER.replace(",place", ""), row.replace(",\"a, b\"", ""));
         assert_eq!(spoiled, expected);
         let spoiled = HeaderFault::Renamed("magnitude".into()).spoil(Column::Mag, &body);
-        assert_eq!(
-            spoiled,
-            format!("{}\n{row}\n", HEADER.replace(",mag,", ",magnitude,"))
-        );
+        assert_eq!(spoiled, format!("{}\n{row}\n", HEADER.replace(",mag,", ",magnitude,")));
     }
 }

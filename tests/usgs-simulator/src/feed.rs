@@ -27,15 +27,10 @@ pub(crate) fn answer(request: &Request<'_>, name: &str) -> Answer {
         return request.say(404, PLAIN, "404 File Not Found");
     };
     // Feeds are files: they tell of the minute in which they were written.
-    let built = Request {
-        now: minute(request.now),
-        ..*request
-    };
+    let built = Request { now: minute(request.now), ..*request };
     let mut found = built.catalogue.select(&asked, built.now);
     if size == "significant" {
-        found.retain(|version: &&Version| {
-            significance(version).is_some_and(|value| value >= SIGNIFICANT)
-        });
+        found.retain(|version: &&Version| significance(version).is_some_and(|value| value >= SIGNIFICANT));
     }
     if found.len() > LIMIT {
         return built.refuse(400, &too_many(found.len(), LIMIT));
@@ -86,10 +81,7 @@ mod tests {
         assert_eq!(title, "USGS Magnitude 2.5+ Earthquakes, Past Week");
         assert_eq!(asked.start, 1_753_283_580_000 - 604_800_000);
         assert_eq!(asked.magnitude.min, Some(2.45));
-        assert_eq!(
-            parse("all_hour.csv", 0).unwrap().2,
-            "USGS All Earthquakes, Past Hour"
-        );
+        assert_eq!(parse("all_hour.csv", 0).unwrap().2, "USGS All Earthquakes, Past Hour");
         for name in ["all_year.csv", "3.5_day.csv", "all_day.kml", "all.csv", ""] {
             assert!(parse(name, 0).is_none(), "{name}");
         }

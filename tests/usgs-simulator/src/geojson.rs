@@ -38,9 +38,7 @@ pub(crate) fn collection(
     now: i64,
 ) -> String {
     let mut out = String::with_capacity(600 + found.len() * 800);
-    let page = metadata
-        .page
-        .map(|(limit, offset)| format!("\"limit\":{limit},\"offset\":{offset},"));
+    let page = metadata.page.map(|(limit, offset)| format!("\"limit\":{limit},\"offset\":{offset},"));
     put(
         &mut out,
         format_args!(
@@ -65,9 +63,7 @@ pub(crate) fn collection(
     let (south, north) = extent(found.iter().map(|version| version.latitude));
     let (top, bottom) = extent(found.iter().map(|version| version.depth));
     if west < east && south < north && top < bottom {
-        let corners = [west, south, top, east, north, bottom]
-            .map(fourteen_digits)
-            .join(",");
+        let corners = [west, south, top, east, north, bottom].map(fourteen_digits).join(",");
         put(&mut out, format_args!(",\"bbox\":[{corners}]"));
     }
     out.push('}');
@@ -75,41 +71,20 @@ pub(crate) fn collection(
 }
 
 /// One feature.
-pub(crate) fn feature(
-    out: &mut String,
-    catalogue: &Catalogue,
-    version: &Version,
-    links: Links,
-    now: i64,
-) {
+pub(crate) fn feature(out: &mut String, catalogue: &Catalogue, version: &Version, links: Links, now: i64) {
     let fields = version.fields();
     let value = |column| fields.value(column);
     let text = |column| {
-        if fields.raw(column).is_empty() {
-            "null".to_owned()
-        } else {
-            quoted(&value(column))
-        }
+        if fields.raw(column).is_empty() { "null".to_owned() } else { quoted(&value(column)) }
     };
-    let number = |column| {
-        fields
-            .number(column)
-            .ok()
-            .flatten()
-            .map_or_else(|| "null".to_owned(), |n| n.to_string())
-    };
+    let number = |column| fields.number(column).ok().flatten().map_or_else(|| "null".to_owned(), |n| n.to_string());
     let (id, net) = (value(Column::Id), value(Column::Net));
     let code = id.strip_prefix(net.as_ref()).unwrap_or(&id);
     let defaults = crate::Extras::default();
     let extras = version.extras.as_deref().unwrap_or(&defaults);
     let (ids, sources) = names(catalogue, version, now);
-    let types = extras
-        .types
-        .clone()
-        .unwrap_or_else(|| vec!["origin".into(), "phase-data".into()]);
-    let kind = Some(value(Column::Type))
-        .filter(|kind| !kind.is_empty())
-        .unwrap_or("earthquake".into());
+    let types = extras.types.clone().unwrap_or_else(|| vec!["origin".into(), "phase-data".into()]);
+    let kind = Some(value(Column::Type)).filter(|kind| !kind.is_empty()).unwrap_or("earthquake".into());
     let detail = match links {
         Links::Service => {
             format!("\"detail\":\"{HOST}{SERVICE}/query?eventid={id}&format=geojson\",")
@@ -148,11 +123,7 @@ pub(crate) fn feature(
             text(Column::MagType),
             quoted(&kind),
             quoted(&title(version.magnitude, &kind, &value(Column::Place))),
-            if links == Links::Detail {
-                ",\"products\":{}"
-            } else {
-                ""
-            },
+            if links == Links::Detail { ",\"products\":{}" } else { "" },
             number(Column::Longitude),
             number(Column::Latitude),
             number(Column::Depth),
@@ -166,11 +137,7 @@ pub(crate) fn significance(version: &Version) -> Option<i64> {
     if let Some(sig) = version.extras.as_deref().and_then(|extras| extras.sig) {
         return Some(sig);
     }
-    let magnitude = if version.magnitude.is_nan() {
-        0.0
-    } else {
-        version.magnitude
-    };
+    let magnitude = if version.magnitude.is_nan() { 0.0 } else { version.magnitude };
     // Far below the limits of an i64 for any magnitude.
     Some((magnitude * 100.0 * (magnitude.abs() / 6.5)).round() as i64)
 }
@@ -184,44 +151,32 @@ fn names(catalogue: &Catalogue, version: &Version, now: i64) -> (Vec<String>, Ve
     let extras = version.extras.as_deref();
     let ids = match extras.and_then(|extras| extras.ids.clone()) {
         Some(mut ids) => {
-            let missing: Vec<&Arc<str>> = absorbed
-                .iter()
-                .filter(|id| !ids.iter().any(|known| **known == ***id))
-                .collect();
+            let missing: Vec<&Arc<str>> =
+                absorbed.iter().filter(|id| !ids.iter().any(|known| **known == ***id)).collect();
             ids.extend(missing.into_iter().map(ToString::to_string));
             ids
         }
         None => absorbed.iter().map(ToString::to_string).collect(),
     };
-    let sources = extras
-        .and_then(|extras| extras.sources.clone())
-        .unwrap_or_else(|| {
-            let net = |id: &String| match catalogue.net(id) {
-                "" => id.chars().take(2).collect(),
-                net => net.to_owned(),
-            };
-            ids.iter().map(net).collect()
-        });
+    let sources = extras.and_then(|extras| extras.sources.clone()).unwrap_or_else(|| {
+        let net = |id: &String| match catalogue.net(id) {
+            "" => id.chars().take(2).collect(),
+            net => net.to_owned(),
+        };
+        ids.iter().map(net).collect()
+    });
     (ids, sources)
 }
 
 fn wrapped(names: &[String]) -> String {
-    if names.is_empty() {
-        "null".to_owned()
-    } else {
-        quoted(&format!(",{},", names.join(",")))
-    }
+    if names.is_empty() { "null".to_owned() } else { quoted(&format!(",{},", names.join(","))) }
 }
 
 /// `M 4.7 - place`, or `M 1.2 Quarry Blast - place`.
 fn title(magnitude: f64, kind: &str, place: &str) -> String {
     // The service rounds halves up, in decimals; the default formatting would round 0.85 down.
     let tenths = (magnitude * 10.0).round();
-    let magnitude = if tenths.is_nan() {
-        "?".to_owned()
-    } else {
-        format!("{:.1}", (tenths + 0.0) / 10.0)
-    };
+    let magnitude = if tenths.is_nan() { "?".to_owned() } else { format!("{:.1}", (tenths + 0.0) / 10.0) };
     let kind = match kind.to_lowercase().as_str() {
         "earthquake" => String::new(),
         "quarry" => " Quarry Blast".to_owned(),
@@ -232,24 +187,16 @@ fn title(magnitude: f64, kind: &str, place: &str) -> String {
 
 fn capitalized(word: &str) -> String {
     let mut letters = word.chars();
-    letters.next().map_or_else(String::new, |first| {
-        format!(" {}{}", first.to_uppercase(), letters.as_str())
-    })
+    letters.next().map_or_else(String::new, |first| format!(" {}{}", first.to_uppercase(), letters.as_str()))
 }
 
 fn extent(values: impl Iterator<Item = f64>) -> (f64, f64) {
-    values.fold(
-        (f64::INFINITY, f64::NEG_INFINITY),
-        |(least, most), value| (least.min(value), most.max(value)),
-    )
+    values.fold((f64::INFINITY, f64::NEG_INFINITY), |(least, most), value| (least.min(value), most.max(value)))
 }
 
 /// The box is written with fourteen significant digits.
 fn fourteen_digits(value: f64) -> String {
-    format!("{value:.13e}")
-        .parse::<f64>()
-        .unwrap_or(value)
-        .to_string()
+    format!("{value:.13e}").parse::<f64>().unwrap_or(value).to_string()
 }
 
 fn quoted(text: &str) -> String {
@@ -271,10 +218,7 @@ mod tests {
 
     #[test]
     fn titles_round_and_name_what_is_no_earthquake() {
-        assert_eq!(
-            title(4.65, "earthquake", "4 km NW of Cobb, CA"),
-            "M 4.7 - 4 km NW of Cobb, CA"
-        );
+        assert_eq!(title(4.65, "earthquake", "4 km NW of Cobb, CA"), "M 4.7 - 4 km NW of Cobb, CA");
         assert_eq!(title(0.85, "earthquake", "x"), "M 0.9 - x");
         assert_eq!(title(-0.04, "earthquake", "x"), "M 0.0 - x");
         assert_eq!(title(f64::NAN, "ice quake", "x"), "M ? Ice Quake - x");

@@ -59,17 +59,9 @@ impl Catalogue {
     ///
     /// # Errors
     /// When the event is not there at that time.
-    pub fn delete(
-        &mut self,
-        id: &str,
-        at: DateTime<Utc>,
-        tombstone: Tombstone,
-    ) -> Result<(), EditError> {
+    pub fn delete(&mut self, id: &str, at: DateTime<Utc>, tombstone: Tombstone) -> Result<(), EditError> {
         let event = self.there(id, at)?.to_event();
-        let mut event = event
-            .updated(at)
-            .with(Column::Type, "")
-            .with(Column::Status, "deleted");
+        let mut event = event.updated(at).with(Column::Type, "").with(Column::Status, "deleted");
         if tombstone == Tombstone::BlankId {
             event = event.with(Column::Id, "").with(Column::Net, "");
         }
@@ -84,11 +76,7 @@ impl Catalogue {
     /// # Errors
     /// When the event is not there at that time.
     pub fn vanish(&mut self, id: &str, at: DateTime<Utc>) -> Result<(), EditError> {
-        let gone = Version {
-            kind: Kind::Gone,
-            from: at.timestamp_millis(),
-            ..self.there(id, at)?.clone()
-        };
+        let gone = Version { kind: Kind::Gone, from: at.timestamp_millis(), ..self.there(id, at)?.clone() };
         self.forget_after(id, at);
         self.publish(id, gone, at);
         Ok(())
@@ -99,22 +87,13 @@ impl Catalogue {
     ///
     /// # Errors
     /// When one of the two is not there at that time.
-    pub fn merge(
-        &mut self,
-        child: &str,
-        survivor: &str,
-        at: DateTime<Utc>,
-    ) -> Result<(), EditError> {
+    pub fn merge(&mut self, child: &str, survivor: &str, at: DateTime<Utc>) -> Result<(), EditError> {
         self.there(child, at)?;
         let kept = self.there(survivor, at)?.to_event();
         self.vanish(child, at)?;
         let child = index(self.know(child));
         let keeper = self.know(survivor);
-        self.events[keeper].absorbed.push(Absorption {
-            child,
-            from: at.timestamp_millis(),
-            until: i64::MAX,
-        });
+        self.events[keeper].absorbed.push(Absorption { child, from: at.timestamp_millis(), until: i64::MAX });
         self.add(kept.updated(at), at)
     }
 
@@ -123,36 +102,21 @@ impl Catalogue {
     ///
     /// # Errors
     /// When the survivor is not there at that time, or the child's row cannot be read.
-    pub fn split(
-        &mut self,
-        survivor: &str,
-        child: Event,
-        at: DateTime<Utc>,
-    ) -> Result<(), EditError> {
+    pub fn split(&mut self, survivor: &str, child: Event, at: DateTime<Utc>) -> Result<(), EditError> {
         let kept = self.there(survivor, at)?.to_event();
         self.add(child, at)?;
         self.add(kept.updated(at), at)
     }
 
     fn there(&self, id: &str, at: DateTime<Utc>) -> Result<&Version, EditError> {
-        let event = self
-            .find(id)
-            .ok_or_else(|| EditError::Unknown(id.to_owned()))?;
-        let visible = self
-            .visible(event, at.timestamp_millis())
-            .filter(|version| version.kind == Kind::Live);
-        visible.ok_or_else(|| EditError::NotThere {
-            id: id.to_owned(),
-            at,
-        })
+        let event = self.find(id).ok_or_else(|| EditError::Unknown(id.to_owned()))?;
+        let visible = self.visible(event, at.timestamp_millis()).filter(|version| version.kind == Kind::Live);
+        visible.ok_or_else(|| EditError::NotThere { id: id.to_owned(), at })
     }
 
     fn publish(&mut self, id: &str, version: Version, at: DateTime<Utc>) {
         let event = self.know(id);
-        let last = self.events[event]
-            .versions
-            .last()
-            .map(|&last| self.versions[last as usize].kind);
+        let last = self.events[event].versions.last().map(|&last| self.versions[last as usize].kind);
         if last == Some(Kind::Gone) {
             self.release(index(event), at.timestamp_millis());
         }
@@ -191,12 +155,7 @@ fn written(event: &Event, at: DateTime<Utc>, kind: Kind) -> Result<Version, RowE
     let text = Text::new(&row, 0..row.len());
     let version = Version::read(text, &Fields::of(&row)?)?;
     let extras = (event.extras != crate::Extras::default()).then(|| Box::new(event.extras.clone()));
-    Ok(Version {
-        kind,
-        from: at.timestamp_millis(),
-        extras,
-        ..version
-    })
+    Ok(Version { kind, from: at.timestamp_millis(), extras, ..version })
 }
 
 #[cfg(test)]

@@ -81,15 +81,9 @@ impl Catalogue {
         while start < buffer.len() {
             number += 1;
             let (line, next) = line_at(buffer, start);
-            let read = if seen {
-                catalogue.read_seen(buffer, start, line)
-            } else {
-                catalogue.read_row(buffer, start, line)
-            };
-            read.map_err(|reason| CatalogueError::Row {
-                line: number,
-                reason,
-            })?;
+            let read =
+                if seen { catalogue.read_seen(buffer, start, line) } else { catalogue.read_row(buffer, start, line) };
+            read.map_err(|reason| CatalogueError::Row { line: number, reason })?;
             start = next;
         }
         for event in 0..catalogue.events.len() {
@@ -109,28 +103,15 @@ impl Catalogue {
 
     fn read_seen(&mut self, buffer: &Arc<str>, start: usize, line: &str) -> Result<(), RowError> {
         let mut parts = line.splitn(3, ',');
-        let (first, last) = (
-            parts.next().unwrap_or_default(),
-            parts.next().unwrap_or_default(),
-        );
+        let (first, last) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
         let row = parts.next().unwrap_or_default();
-        let seen = |column, text: &str| {
-            parse_seen(text).ok_or_else(|| RowError::Time {
-                column,
-                text: text.to_owned(),
-            })
-        };
+        let seen =
+            |column, text: &str| parse_seen(text).ok_or_else(|| RowError::Time { column, text: text.to_owned() });
         let (first, last) = (seen("first_seen_utc", first)?, seen("last_seen_utc", last)?);
         let (id, version) = read(buffer, start + line.len() - row.len(), row)?;
         self.saw(first.max(last));
         let event = self.know(id);
-        self.push(
-            event,
-            Version {
-                from: first,
-                ..version
-            },
-        );
+        self.push(event, Version { from: first, ..version });
         Ok(())
     }
 }
@@ -141,10 +122,7 @@ fn read<'a>(buffer: &Arc<str>, start: usize, row: &'a str) -> Result<(&'a str, V
     if id.is_empty() {
         return Err(RowError::BlankId);
     }
-    Ok((
-        id,
-        Version::read(Text::new(buffer, start..start + row.len()), &fields)?,
-    ))
+    Ok((id, Version::read(Text::new(buffer, start..start + row.len()), &fields)?))
 }
 
 /// The line that starts at `start`, without its end, and where the next one starts.
@@ -167,69 +145,42 @@ mod tests {
 
     fn visible(catalogue: &Catalogue, now: &str) -> Option<String> {
         let now = crate::row::parse_time(now).unwrap();
-        catalogue
-            .visible(0, now)
-            .map(|version| version.field(Column::Mag).to_owned())
+        catalogue.visible(0, now).map(|version| version.field(Column::Mag).to_owned())
     }
 
     #[test]
     fn rows_of_the_feed_are_always_there_or_from_their_update_on() {
         let catalogue = Catalogue::from_bytes(format!("{HEADER}\n{ROWS}")).unwrap();
         assert_eq!(visible(&catalogue, "1999-01-01").as_deref(), Some("1.6"));
-        assert_eq!(
-            catalogue.newest(),
-            Some("2025-07-01T02:00:00Z".parse().unwrap())
-        );
+        assert_eq!(catalogue.newest(), Some("2025-07-01T02:00:00Z".parse().unwrap()));
         let catalogue = catalogue.with_visibility(Visibility::FromUpdated);
         assert_eq!(visible(&catalogue, "2025-07-01T00:59:59.999Z"), None);
-        assert_eq!(
-            visible(&catalogue, "2025-07-01T01:00:00Z").as_deref(),
-            Some("1.5")
-        );
-        assert_eq!(
-            visible(&catalogue, "2025-07-01T02:00:00Z").as_deref(),
-            Some("1.6")
-        );
+        assert_eq!(visible(&catalogue, "2025-07-01T01:00:00Z").as_deref(), Some("1.5"));
+        assert_eq!(visible(&catalogue, "2025-07-01T02:00:00Z").as_deref(), Some("1.6"));
     }
 
     #[test]
     fn seen_versions_follow_one_another() {
         let mut text = format!("{SEEN_HEADER}{HEADER}\r\n");
-        for (seen, row) in [
-            "2025-07-01T011518Z,2025-07-01T013000Z,",
-            "2025-07-01T020000Z,2025-07-02T000001Z,",
-        ]
-        .iter()
-        .zip(ROWS.lines())
+        for (seen, row) in ["2025-07-01T011518Z,2025-07-01T013000Z,", "2025-07-01T020000Z,2025-07-02T000001Z,"]
+            .iter()
+            .zip(ROWS.lines())
         {
             text = format!("{text}{seen}{row}\r\n");
         }
         let catalogue = Catalogue::from_bytes(text).unwrap();
         assert_eq!(visible(&catalogue, "2025-07-01T01:15:17Z"), None);
-        assert_eq!(
-            visible(&catalogue, "2025-07-01T01:45:00Z").as_deref(),
-            Some("1.5"),
-            "stays until the next"
-        );
+        assert_eq!(visible(&catalogue, "2025-07-01T01:45:00Z").as_deref(), Some("1.5"), "stays until the next");
         assert_eq!(visible(&catalogue, "2026-07-01").as_deref(), Some("1.6"));
-        assert_eq!(
-            catalogue.newest(),
-            Some("2025-07-02T00:00:01Z".parse().unwrap())
-        );
+        assert_eq!(catalogue.newest(), Some("2025-07-02T00:00:01Z".parse().unwrap()));
     }
 
     #[test]
     fn what_cannot_be_read_is_named_with_its_line() {
         let refused = |text: String| Catalogue::from_bytes(text).err().unwrap().to_string();
         assert!(refused("<html>".into()).contains("<html>"));
-        assert_eq!(
-            refused(format!("{HEADER}\n{ROWS}a,b\n")),
-            "line 4: 2 fields where 22 are expected"
-        );
-        assert_eq!(
-            refused(format!("{HEADER}\n{}", ROWS.replacen(",us1,", ",,", 1))),
-            "line 2: the id is blank"
-        );
+        assert_eq!(refused(format!("{HEADER}\n{ROWS}a,b\n")), "line 4: 2 fields where 22 are expected");
+        assert_eq!(refused(format!("{HEADER}\n{}", ROWS.replacen(",us1,", ",,", 1))), "line 2: the id is blank");
         assert!(Catalogue::from_bytes([0x1f, 0x8b, 0, 0]).is_err());
     }
 }

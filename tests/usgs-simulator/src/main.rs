@@ -64,17 +64,11 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
-    let visibility = if arguments.from_updated {
-        Visibility::FromUpdated
-    } else {
-        Visibility::Always
-    };
+    let visibility = if arguments.from_updated { Visibility::FromUpdated } else { Visibility::Always };
     let catalogue = Catalogue::from_path(&arguments.catalogue)
         .map_err(|error| format!("{}: {error}", arguments.catalogue.display()))?
         .with_visibility(visibility);
-    let mut builder = Simulator::builder(catalogue)
-        .limit(arguments.max_events)
-        .cached(arguments.cache);
+    let mut builder = Simulator::builder(catalogue).limit(arguments.max_events).cached(arguments.cache);
     if let Some(now) = arguments.now {
         builder = builder.clock(Clock::fixed(now));
     }
@@ -82,19 +76,12 @@ fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
         builder = builder.running();
     }
     let simulator = builder.build();
-    arguments
-        .fault
-        .into_iter()
-        .for_each(|rule| simulator.handle().fault(rule));
-    tokio::runtime::Runtime::new()?
-        .block_on(serve(&simulator, (arguments.host, arguments.port).into()))
+    arguments.fault.into_iter().for_each(|rule| simulator.handle().fault(rule));
+    tokio::runtime::Runtime::new()?.block_on(serve(&simulator, (arguments.host, arguments.port).into()))
 }
 
 async fn serve(simulator: &Simulator, address: std::net::SocketAddr) -> Result<(), Box<dyn Error>> {
-    let running = simulator
-        .serve_at(address)
-        .await
-        .map_err(|error| format!("cannot listen on {address}: {error}"))?;
+    let running = simulator.serve_at(address).await.map_err(|error| format!("cannot listen on {address}: {error}"))?;
     writeln!(io::stdout(), "listening on {}", running.base_url())?;
     io::stdout().flush()?;
     tokio::signal::ctrl_c().await?;

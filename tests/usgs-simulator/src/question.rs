@@ -10,9 +10,7 @@ use crate::row::parse_time;
 const DAY: i64 = 86_400_000;
 /// How far back the service looks when no `starttime` is given, in milliseconds.
 const DEFAULT_AGE: i64 = 30 * DAY;
-const VALUES_OF_FORMAT: [&str; 8] = [
-    "quakeml", "geojson", "csv", "kml", "kmlraw", "xml", "text", "cap",
-];
+const VALUES_OF_FORMAT: [&str; 8] = ["quakeml", "geojson", "csv", "kml", "kmlraw", "xml", "text", "cap"];
 
 /// Parameters that the service knows and the simulator does not.
 const NOT_SIMULATED: [&str; 24] = [
@@ -51,10 +49,7 @@ pub(crate) struct Refusal {
 
 impl Refusal {
     pub(crate) fn new(status: u16, message: impl Into<String>) -> Self {
-        Self {
-            status,
-            message: message.into(),
-        }
+        Self { status, message: message.into() }
     }
 
     fn bad(message: impl Into<String>) -> Self {
@@ -150,11 +145,7 @@ impl Question {
     }
 
     /// Reads decoded parameters. `now` is in milliseconds; `max` is the search limit.
-    pub(crate) fn parse(
-        parameters: &[(String, String)],
-        now: i64,
-        max: usize,
-    ) -> Result<Self, Refusal> {
+    pub(crate) fn parse(parameters: &[(String, String)], now: i64, max: usize) -> Result<Self, Refusal> {
         let mut asked = Self::since(whole_second(now) - DEFAULT_AGE, Format::QuakeMl);
         let (mut latitude, mut longitude, mut radius) = (None, None, Bounds::default());
         for (name, value) in parameters {
@@ -177,19 +168,11 @@ impl Question {
                 "maxradius" => radius.max = float(0.0, 180.0)?,
                 "mindepth" => asked.depth.min = float(f64::NEG_INFINITY, f64::INFINITY)?,
                 "maxdepth" => asked.depth.max = float(f64::NEG_INFINITY, f64::INFINITY)?,
-                "minmagnitude" | "minmag" => {
-                    asked.magnitude.min = float(f64::NEG_INFINITY, f64::INFINITY)?
-                }
-                "maxmagnitude" | "maxmag" => {
-                    asked.magnitude.max = float(f64::NEG_INFINITY, f64::INFINITY)?
-                }
+                "minmagnitude" | "minmag" => asked.magnitude.min = float(f64::NEG_INFINITY, f64::INFINITY)?,
+                "maxmagnitude" | "maxmag" => asked.magnitude.max = float(f64::NEG_INFINITY, f64::INFINITY)?,
                 "magnitudetype" | "magtype" => asked.magnitude_type = Some(value.clone()),
-                "eventtype" => {
-                    asked.event_types = value.split(',').map(str::to_lowercase).collect()
-                }
-                "reviewstatus" => {
-                    asked.review = Some(one_of(name, value, &["automatic", "reviewed"])?)
-                }
+                "eventtype" => asked.event_types = value.split(',').map(str::to_lowercase).collect(),
+                "reviewstatus" => asked.review = Some(one_of(name, value, &["automatic", "reviewed"])?),
                 "catalog" => asked.catalog = Some(value.clone()),
                 "eventid" => asked.event_id = Some(value.clone()),
                 "limit" => asked.limit = Some(integer(name, value, 0, Some(max))?),
@@ -198,9 +181,7 @@ impl Question {
                 "includedeleted" => asked.deleted = deleted(name, value)?,
                 "format" => asked.format = format(name, value)?,
                 other if NOT_SIMULATED.contains(&other) => {
-                    return Err(Refusal::bad(format!(
-                        "parameter \"{name}\" is not simulated"
-                    )));
+                    return Err(Refusal::bad(format!("parameter \"{name}\" is not simulated")));
                 }
                 _ => return Err(Refusal::bad(format!("Unknown parameter \"{name}\"."))),
             }
@@ -223,33 +204,21 @@ impl Question {
                 return Err(Refusal::bad("minlongitude must be less than maxlongitude"));
             }
             if max - min > 360.0 {
-                return Err(Refusal::bad(
-                    "Searches cannot span more than 360 degrees of longitude.",
-                ));
+                return Err(Refusal::bad("Searches cannot span more than 360 degrees of longitude."));
             }
             if max - min == 360.0 {
                 self.longitude = Bounds::default();
             } else if max < -180.0 {
-                self.longitude = Bounds {
-                    min: Some(min + 360.0),
-                    max: Some(max + 360.0),
-                };
+                self.longitude = Bounds { min: Some(min + 360.0), max: Some(max + 360.0) };
             } else if min > 180.0 {
-                self.longitude = Bounds {
-                    min: Some(min - 360.0),
-                    max: Some(max - 360.0),
-                };
+                self.longitude = Bounds { min: Some(min - 360.0), max: Some(max - 360.0) };
             }
         } else if min.is_some_and(|min| min < -180.0) || max.is_some_and(|max| max > 180.0) {
-            return Err(Refusal::bad(
-                "Searches that cross dateline require both minlongitude and maxlongitude.",
-            ));
+            return Err(Refusal::bad("Searches that cross dateline require both minlongitude and maxlongitude."));
         }
         if self.deleted != Deleted::No {
             if !matches!(self.format, Format::GeoJson | Format::Csv) {
-                return Err(Refusal::bad(
-                    "Cannot use includedeleted parameter unless format is geojson or csv.",
-                ));
+                return Err(Refusal::bad("Cannot use includedeleted parameter unless format is geojson or csv."));
             }
             if !self.event_types.is_empty() {
                 return Err(Refusal::new(503, "database error logged on server"));
@@ -262,22 +231,14 @@ impl Question {
     pub(crate) fn times_out(&self, now: i64, longest: Option<Duration>) -> bool {
         let longest = longest.and_then(|longest| i64::try_from(longest.as_millis()).ok());
         let span = self.end.unwrap_or(now).saturating_sub(self.start);
-        self.deleted == Deleted::Included
-            && self.event_id.is_none()
-            && longest.is_some_and(|longest| span > longest)
+        self.deleted == Deleted::Included && self.event_id.is_none() && longest.is_some_and(|longest| span > longest)
     }
 
     /// Whether this longitude is within the bounds, which can cross the date line.
     pub(crate) fn holds_longitude(&self, longitude: f64) -> bool {
         match self.longitude {
-            Bounds {
-                min: Some(min),
-                max: Some(max),
-            } if min < -180.0 => longitude >= min + 360.0 || longitude <= max,
-            Bounds {
-                min: Some(min),
-                max: Some(max),
-            } if max > 180.0 => longitude >= min || longitude <= max - 360.0,
+            Bounds { min: Some(min), max: Some(max) } if min < -180.0 => longitude >= min + 360.0 || longitude <= max,
+            Bounds { min: Some(min), max: Some(max) } if max > 180.0 => longitude >= min || longitude <= max - 360.0,
             bounds => bounds.hold(longitude),
         }
     }
@@ -289,11 +250,9 @@ pub(crate) fn whole_second(millis: i64) -> i64 {
 }
 
 fn time(name: &str, value: &str) -> Result<i64, Refusal> {
-    parse_time(value).map(whole_second).ok_or_else(|| {
-        Refusal::bad(format!(
-            "Bad {name} value \"{value}\". Valid values are ISO-8601 timestamps."
-        ))
-    })
+    parse_time(value)
+        .map(whole_second)
+        .ok_or_else(|| Refusal::bad(format!("Bad {name} value \"{value}\". Valid values are ISO-8601 timestamps.")))
 }
 
 fn range(name: &str, min: Option<String>, max: Option<String>, any: &str) -> String {
@@ -313,9 +272,7 @@ fn number(name: &str, value: &str, min: f64, max: f64) -> Result<f64, Refusal> {
         _ => {
             let bound = |bound: f64| bound.is_finite().then(|| bound.to_string());
             let valid = range(name, bound(min), bound(max), "numeric");
-            Err(Refusal::bad(format!(
-                "Bad {name} value \"{value}\". Valid values are {valid}"
-            )))
+            Err(Refusal::bad(format!("Bad {name} value \"{value}\". Valid values are {valid}")))
         }
     }
 }
@@ -325,15 +282,8 @@ fn integer(name: &str, value: &str, min: usize, max: Option<usize>) -> Result<us
     match value.parse::<usize>() {
         Ok(number) if digits && number >= min && max.is_none_or(|max| number <= max) => Ok(number),
         _ => {
-            let valid = range(
-                name,
-                Some(min.to_string()),
-                max.map(|max| max.to_string()),
-                "integers",
-            );
-            Err(Refusal::bad(format!(
-                "Bad {name} value \"{value}\". Valid values are {valid}"
-            )))
+            let valid = range(name, Some(min.to_string()), max.map(|max| max.to_string()), "integers");
+            Err(Refusal::bad(format!("Bad {name} value \"{value}\". Valid values are {valid}")))
         }
     }
 }
@@ -343,26 +293,16 @@ fn one_of(name: &str, value: &str, valid: &[&str]) -> Result<String, Refusal> {
         return Ok(value.to_owned());
     }
     let valid = valid.join("\", \"");
-    Err(Refusal::bad(format!(
-        "Bad {name} value \"{value}\". Valid values are: \"{valid}\"."
-    )))
+    Err(Refusal::bad(format!("Bad {name} value \"{value}\". Valid values are: \"{valid}\".")))
 }
 
 fn order(name: &str, value: &str) -> Result<Order, Refusal> {
-    Ok(
-        match one_of(
-            name,
-            value,
-            &["time", "time-asc", "magnitude", "magnitude-asc"],
-        )?
-        .as_str()
-        {
-            "time-asc" => Order::TimeAscending,
-            "magnitude" => Order::Magnitude,
-            "magnitude-asc" => Order::MagnitudeAscending,
-            _ => Order::Time,
-        },
-    )
+    Ok(match one_of(name, value, &["time", "time-asc", "magnitude", "magnitude-asc"])?.as_str() {
+        "time-asc" => Order::TimeAscending,
+        "magnitude" => Order::Magnitude,
+        "magnitude-asc" => Order::MagnitudeAscending,
+        _ => Order::Time,
+    })
 }
 
 fn deleted(name: &str, value: &str) -> Result<Deleted, Refusal> {

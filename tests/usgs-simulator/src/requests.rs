@@ -32,23 +32,11 @@ pub struct Recorded {
 }
 
 impl Recorded {
-    pub(crate) fn new(
-        method: &str,
-        uri: &Uri,
-        headers: &HeaderMap,
-        simulated: DateTime<Utc>,
-    ) -> Self {
-        let text = |name| {
-            headers
-                .get(name)
-                .and_then(|value| value.to_str().ok())
-                .map(str::to_owned)
-        };
+    pub(crate) fn new(method: &str, uri: &Uri, headers: &HeaderMap, simulated: DateTime<Utc>) -> Self {
+        let text = |name| headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
         Self {
             method: method.to_owned(),
-            target: uri
-                .path_and_query()
-                .map_or_else(|| uri.path().to_owned(), ToString::to_string),
+            target: uri.path_and_query().map_or_else(|| uri.path().to_owned(), ToString::to_string),
             simulated,
             at: Instant::now(),
             status: None,
@@ -66,11 +54,7 @@ impl Recorded {
     pub fn parameter(&self, name: &str) -> Option<String> {
         let uri = self.target.parse::<Uri>().ok()?;
         let Query(parameters) = Query::<Vec<(String, String)>>::try_from_uri(&uri).ok()?;
-        parameters
-            .into_iter()
-            .rev()
-            .find(|(known, _)| known == name)
-            .map(|(_, value)| value)
+        parameters.into_iter().rev().find(|(known, _)| known == name).map(|(_, value)| value)
     }
 }
 
@@ -89,10 +73,7 @@ pub(crate) struct Log {
 
 impl Log {
     pub(crate) fn new() -> Arc<Self> {
-        Arc::new(Self {
-            state: Mutex::default(),
-            arrived: watch::Sender::new(0),
-        })
+        Arc::new(Self { state: Mutex::default(), arrived: watch::Sender::new(0) })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -108,10 +89,7 @@ impl Log {
         let number = state.recorded.len();
         drop(state);
         self.arrived.send_replace(number);
-        InFlight {
-            log: Arc::clone(self),
-            number,
-        }
+        InFlight { log: Arc::clone(self), number }
     }
 
     pub(crate) fn all(&self) -> Vec<Recorded> {

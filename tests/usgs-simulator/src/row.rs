@@ -125,21 +125,13 @@ impl<'a> Fields<'a> {
                 return Err(RowError::Quotes);
             }
         }
-        if found == COLUMNS {
-            Ok(Self { row, ends })
-        } else {
-            Err(RowError::Fields(found))
-        }
+        if found == COLUMNS { Ok(Self { row, ends }) } else { Err(RowError::Fields(found)) }
     }
 
     /// The field as it stands in the row.
     pub(crate) fn raw(&self, column: Column) -> &'a str {
         let column = column as usize;
-        let start = if column == 0 {
-            0
-        } else {
-            self.ends[column - 1] + 1
-        };
+        let start = if column == 0 { 0 } else { self.ends[column - 1] + 1 };
         self.row.get(start..self.ends[column]).unwrap_or_default()
     }
 
@@ -150,10 +142,7 @@ impl<'a> Fields<'a> {
 
     pub(crate) fn time(&self, column: Column) -> Result<i64, RowError> {
         let text = self.raw(column);
-        parse_time(text).ok_or_else(|| RowError::Time {
-            column: column.name(),
-            text: text.to_owned(),
-        })
+        parse_time(text).ok_or_else(|| RowError::Time { column: column.name(), text: text.to_owned() })
     }
 
     /// The number, `None` when the field is empty (null).
@@ -164,10 +153,7 @@ impl<'a> Fields<'a> {
         }
         match text.parse::<f64>() {
             Ok(number) if number.is_finite() => Ok(Some(number)),
-            _ => Err(RowError::Number {
-                column: column.name(),
-                text: text.to_owned(),
-            }),
+            _ => Err(RowError::Number { column: column.name(), text: text.to_owned() }),
         }
     }
 }
@@ -189,10 +175,7 @@ fn end_of_quotes(bytes: &[u8], start: usize) -> Result<usize, RowError> {
 }
 
 pub(crate) fn unquoted(raw: &str) -> Cow<'_, str> {
-    match raw
-        .strip_prefix('"')
-        .and_then(|inner| inner.strip_suffix('"'))
-    {
+    match raw.strip_prefix('"').and_then(|inner| inner.strip_suffix('"')) {
         Some(inner) if inner.contains('"') => Cow::Owned(inner.replace("\"\"", "\"")),
         Some(inner) => Cow::Borrowed(inner),
         None => Cow::Borrowed(raw),
@@ -260,12 +243,7 @@ pub(crate) fn parse_time(text: &str) -> Option<i64> {
         return Some(time.timestamp_millis());
     }
     let local = text.strip_suffix('Z').unwrap_or(text);
-    for form in [
-        "%Y-%m-%dT%H:%M:%S%.f",
-        "%Y-%m-%d %H:%M:%S%.f",
-        "%Y-%m-%dT%H:%M",
-        "%Y-%m-%d %H:%M",
-    ] {
+    for form in ["%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M"] {
         if let Ok(time) = NaiveDateTime::parse_from_str(local, form) {
             return Some(time.and_utc().timestamp_millis());
         }
@@ -277,12 +255,7 @@ pub(crate) fn parse_time(text: &str) -> Option<i64> {
 /// The form of the catalogue, `2025-07-23T15:08:36.882Z`: a large catalogue holds millions of these, so it has its own
 /// path.
 fn parse_exact(text: &[u8]) -> Option<i64> {
-    if text.len() != 24
-        || text[4] != b'-'
-        || text[7] != b'-'
-        || text[10] != b'T'
-        || text[13] != b':'
-    {
+    if text.len() != 24 || text[4] != b'-' || text[7] != b'-' || text[10] != b'T' || text[13] != b':' {
         return None;
     }
     if text[16] != b':' || text[19] != b'.' || text[23] != b'Z' {
@@ -301,17 +274,8 @@ fn parse_exact(text: &[u8]) -> Option<i64> {
         }
         Some(value)
     };
-    let day = NaiveDate::from_ymd_opt(
-        i32::try_from(number(0, 4)?).ok()?,
-        number(5, 7)?,
-        number(8, 10)?,
-    )?;
-    let time = day.and_hms_milli_opt(
-        number(11, 13)?,
-        number(14, 16)?,
-        number(17, 19)?,
-        number(20, 23)?,
-    )?;
+    let day = NaiveDate::from_ymd_opt(i32::try_from(number(0, 4)?).ok()?, number(5, 7)?, number(8, 10)?)?;
+    let time = day.and_hms_milli_opt(number(11, 13)?, number(14, 16)?, number(17, 19)?, number(20, 23)?)?;
     Some(time.and_utc().timestamp_millis())
 }
 
@@ -339,20 +303,14 @@ mod tests {
         assert_eq!(fields.value(Column::Place), "17 km \"E\", Alaska");
         assert_eq!(fields.value(Column::MagSource), "ak");
         assert_eq!(fields.number(Column::Nst), Ok(None));
-        let values: Vec<_> = Column::ALL
-            .iter()
-            .map(|&column| fields.value(column).into_owned())
-            .collect();
+        let values: Vec<_> = Column::ALL.iter().map(|&column| fields.value(column).into_owned()).collect();
         assert_eq!(join(values.iter().map(String::as_str)), ROW);
     }
 
     #[test]
     fn a_row_with_the_wrong_number_of_fields_or_open_quotes_is_refused() {
         assert_eq!(Fields::of("a,b,c").err(), Some(RowError::Fields(3)));
-        assert_eq!(
-            Fields::of(&format!("{ROW},")).err(),
-            Some(RowError::Fields(23))
-        );
+        assert_eq!(Fields::of(&format!("{ROW},")).err(), Some(RowError::Fields(23)));
         assert_eq!(Fields::of("a,\"b,c").err(), Some(RowError::Quotes));
         assert_eq!(Fields::of("a,b\"c\",d").err(), Some(RowError::Quotes));
     }
@@ -370,22 +328,10 @@ mod tests {
         ] {
             assert_eq!(parse_time(text), expected, "{text}");
         }
-        assert_eq!(
-            parse_time("2025-07-23T15:08:36.882"),
-            Some(1_753_283_316_882)
-        );
+        assert_eq!(parse_time("2025-07-23T15:08:36.882"), Some(1_753_283_316_882));
         assert_eq!(parse_time("1600-01-01"), Some(-11_676_096_000_000));
-        assert_eq!(
-            parse_seen("2025-06-01T011518Z"),
-            parse_time("2025-06-01T01:15:18Z")
-        );
-        for text in [
-            "",
-            "yesterday",
-            "2025-13-01",
-            "1970-01-01T00:00:02.-2147483648Z",
-            "2025-02-30T00:00:00.000Z",
-        ] {
+        assert_eq!(parse_seen("2025-06-01T011518Z"), parse_time("2025-06-01T01:15:18Z"));
+        for text in ["", "yesterday", "2025-13-01", "1970-01-01T00:00:02.-2147483648Z", "2025-02-30T00:00:00.000Z"] {
             assert_eq!(parse_time(text), None, "{text}");
         }
     }

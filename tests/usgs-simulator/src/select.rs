@@ -13,25 +13,16 @@ impl Catalogue {
     /// given: the service ignores the other filters then.
     pub(crate) fn select(&self, asked: &Question, now: i64) -> Vec<&Version> {
         let mut found: Vec<&Version> = match &asked.event_id {
-            Some(id) => self
-                .known_as(id, now)
-                .filter(|version| wanted(version, asked.deleted))
-                .into_iter()
-                .collect(),
+            Some(id) => self.known_as(id, now).filter(|version| wanted(version, asked.deleted)).into_iter().collect(),
             None => {
                 let matching = self
                     .between(asked.start, asked.end.unwrap_or(i64::MAX))
                     .filter(|version| version.visible(now) && matches(version, asked));
-                if asked.order == Order::Time {
-                    matching.rev().collect()
-                } else {
-                    matching.collect()
-                }
+                if asked.order == Order::Time { matching.rev().collect() } else { matching.collect() }
             }
         };
         // A missing magnitude is the smallest, as in the service's database.
-        let smaller = |a: &Version, b: &Version| match (a.magnitude.is_nan(), b.magnitude.is_nan())
-        {
+        let smaller = |a: &Version, b: &Version| match (a.magnitude.is_nan(), b.magnitude.is_nan()) {
             (false, false) => a.magnitude.total_cmp(&b.magnitude),
             (a, b) => b.cmp(&a),
         };
@@ -41,11 +32,7 @@ impl Catalogue {
             Order::Magnitude => found.sort_by(|a, b| Ordering::reverse(smaller(a, b))),
         }
         if let Some(limit) = asked.limit {
-            found = found
-                .into_iter()
-                .skip(asked.offset - 1)
-                .take(limit)
-                .collect();
+            found = found.into_iter().skip(asked.offset - 1).take(limit).collect();
         }
         found
     }
@@ -62,47 +49,23 @@ fn wanted(version: &Version, deleted: Deleted) -> bool {
 /// All filters but the origin time.
 fn matches(version: &Version, asked: &Question) -> bool {
     wanted(version, asked.deleted)
-        && asked
-            .updated_after
-            .is_none_or(|after| version.updated >= after)
+        && asked.updated_after.is_none_or(|after| version.updated >= after)
         && asked.magnitude.hold(version.magnitude)
         && asked.latitude.hold(version.latitude)
         && asked.depth.hold(version.depth)
         && asked.holds_longitude(version.longitude)
         && asked.circle.is_none_or(|(latitude, longitude, radius)| {
-            radius.hold(degrees_between(
-                latitude,
-                longitude,
-                version.latitude,
-                version.longitude,
-            ))
+            radius.hold(degrees_between(latitude, longitude, version.latitude, version.longitude))
         })
-        && asked
-            .catalog
-            .as_deref()
-            .is_none_or(|net| version.field(Column::Net) == net)
-        && asked
-            .magnitude_type
-            .as_deref()
-            .is_none_or(|kind| version.field(Column::MagType).eq_ignore_ascii_case(kind))
-        && asked
-            .review
-            .as_deref()
-            .is_none_or(|status| version.field(Column::Status) == status)
+        && asked.catalog.as_deref().is_none_or(|net| version.field(Column::Net) == net)
+        && asked.magnitude_type.as_deref().is_none_or(|kind| version.field(Column::MagType).eq_ignore_ascii_case(kind))
+        && asked.review.as_deref().is_none_or(|status| version.field(Column::Status) == status)
         && (asked.event_types.is_empty()
-            || asked
-                .event_types
-                .iter()
-                .any(|kind| version.field(Column::Type).eq_ignore_ascii_case(kind)))
+            || asked.event_types.iter().any(|kind| version.field(Column::Type).eq_ignore_ascii_case(kind)))
 }
 
 /// Great-circle distance in degrees, by the haversine formula.
-fn degrees_between(
-    latitude: f64,
-    longitude: f64,
-    other_latitude: f64,
-    other_longitude: f64,
-) -> f64 {
+fn degrees_between(latitude: f64, longitude: f64, other_latitude: f64, other_longitude: f64) -> f64 {
     let (first, second) = (latitude.to_radians(), other_latitude.to_radians());
     let square = |angle: f64| (angle / 2.0).sin().powi(2);
     let turned = (other_longitude - longitude).to_radians();

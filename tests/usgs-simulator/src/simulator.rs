@@ -63,18 +63,13 @@ impl Builder {
     /// time for an empty catalogue).
     #[must_use]
     pub fn clock(self, clock: Clock) -> Self {
-        Self {
-            clock: Some(clock),
-            ..self
-        }
+        Self { clock: Some(clock), ..self }
     }
 
     /// Lets the clock run from where it stands.
     #[must_use]
     pub fn running(self) -> Self {
-        let start = self
-            .clock
-            .map_or_else(|| self.standing(), |clock| clock.now());
+        let start = self.clock.map_or_else(|| self.standing(), |clock| clock.now());
         self.clock(Clock::running_from(start))
     }
 
@@ -136,31 +131,19 @@ pub struct Simulator {
 impl Simulator {
     /// Begins a simulator of this catalogue.
     pub fn builder(catalogue: Catalogue) -> Builder {
-        let settings = Settings {
-            limit: LIMIT,
-            version: VERSION.to_owned(),
-            deleted_span: Some(Duration::from_secs(86_400)),
-        };
-        Builder {
-            catalogue,
-            clock: None,
-            settings,
-            cached: false,
-        }
+        let settings =
+            Settings { limit: LIMIT, version: VERSION.to_owned(), deleted_span: Some(Duration::from_secs(86_400)) };
+        Builder { catalogue, clock: None, settings, cached: false }
     }
 
     /// The service's paths, to be served by someone else.
     pub fn router(&self) -> Router {
-        Router::new()
-            .fallback(take)
-            .with_state(Arc::clone(&self.shared))
+        Router::new().fallback(take).with_state(Arc::clone(&self.shared))
     }
 
     /// A handle to steer the simulator.
     pub fn handle(&self) -> Handle {
-        Handle {
-            shared: Arc::clone(&self.shared),
-        }
+        Handle { shared: Arc::clone(&self.shared) }
     }
 
     /// Serves on a free port of 127.0.0.1.
@@ -185,11 +168,7 @@ impl Simulator {
         };
         let server = axum::serve(listener, self.router()).with_graceful_shutdown(closed);
         let task = tokio::spawn(server.into_future());
-        Ok(Running {
-            address,
-            handle: self.handle(),
-            task: Some(task),
-        })
+        Ok(Running { address, handle: self.handle(), task: Some(task) })
     }
 }
 
@@ -300,11 +279,7 @@ impl Handle {
 
     /// Changes the catalogue. Cached answers stay as they are, as those of the real service do.
     pub fn edit<T>(&self, change: impl FnOnce(&mut Catalogue) -> T) -> T {
-        let mut catalogue = self
-            .shared
-            .catalogue
-            .write()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut catalogue = self.shared.catalogue.write().unwrap_or_else(PoisonError::into_inner);
         let result = change(&mut catalogue);
         catalogue.arrange();
         result
@@ -313,24 +288,13 @@ impl Handle {
 
 impl Shared {
     fn answer(&self, target: &str, now: i64) -> Answer {
-        let catalogue = self
-            .catalogue
-            .read()
-            .unwrap_or_else(PoisonError::into_inner);
-        Request {
-            catalogue: &catalogue,
-            settings: &self.settings,
-            target,
-            now,
-        }
-        .answer()
+        let catalogue = self.catalogue.read().unwrap_or_else(PoisonError::into_inner);
+        Request { catalogue: &catalogue, settings: &self.settings, target, now }.answer()
     }
 
     fn cached(&self, target: &str, now: i64) -> Option<Answer> {
         let cache = lock(self.cache.as_ref()?);
-        let kept = cache
-            .get(target)
-            .filter(|kept| kept.stored <= now && now < kept.stored + MAX_AGE)?;
+        let kept = cache.get(target).filter(|kept| kept.stored <= now && now < kept.stored + MAX_AGE)?;
         Some(kept.answer.clone())
     }
 
@@ -338,33 +302,16 @@ impl Shared {
     fn keep(&self, target: &str, now: i64, answer: &Answer, delivery: &Delivery) {
         let Some(cache) = &self.cache else { return };
         if *delivery == Delivery::Whole && answer.status != 429 {
-            lock(cache).insert(
-                target.to_owned(),
-                Cached {
-                    stored: now,
-                    answer: answer.clone(),
-                },
-            );
+            lock(cache).insert(target.to_owned(), Cached { stored: now, answer: answer.clone() });
         }
     }
 
     /// The answer to a recorded request, and how it goes out.
     fn respond(&self, request: &Recorded) -> (Answer, Delivery) {
-        let (target, now) = (
-            request.target.as_str(),
-            request.simulated.timestamp_millis(),
-        );
+        let (target, now) = (request.target.as_str(), request.simulated.timestamp_millis());
         if request.method != "GET" {
-            let refused = Request {
-                catalogue: &Catalogue::empty(),
-                settings: &self.settings,
-                target,
-                now,
-            };
-            return (
-                refused.refuse(405, "Only GET is supported."),
-                Delivery::Whole,
-            );
+            let refused = Request { catalogue: &Catalogue::empty(), settings: &self.settings, target, now };
+            return (refused.refuse(405, "Only GET is supported."), Delivery::Whole);
         }
         if let Some(answer) = self.cached(target, now) {
             return (answer, Delivery::Whole);
@@ -381,17 +328,9 @@ impl Shared {
 }
 
 /// Takes one request.
-async fn take(
-    State(shared): State<Arc<Shared>>,
-    request: axum::extract::Request,
-) -> Response<Body> {
+async fn take(State(shared): State<Arc<Shared>>, request: axum::extract::Request) -> Response<Body> {
     let now = lock(&shared.clock).now();
-    let recorded = Recorded::new(
-        request.method().as_str(),
-        request.uri(),
-        request.headers(),
-        now,
-    );
+    let recorded = Recorded::new(request.method().as_str(), request.uri(), request.headers(), now);
     let in_flight = shared.log.arrive(recorded.clone());
     let gzip = delivery::accepts_gzip(recorded.accept_encoding.as_deref());
     let closing = shared.closing.subscribe();
@@ -403,11 +342,7 @@ async fn take(
             in_flight.answered(answer.status);
         }
         let never = delivery == Delivery::Never;
-        (
-            never,
-            answer.status,
-            delivery::response(&answer, delivery, gzip, now, in_flight, closing),
-        )
+        (never, answer.status, delivery::response(&answer, delivery, gzip, now, in_flight, closing))
     });
     match working.await {
         Ok((true, ..)) => {

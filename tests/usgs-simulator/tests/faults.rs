@@ -18,31 +18,15 @@ async fn statuses_come_as_often_as_asked_and_then_no_more() {
     handle.fault(Fault::too_many_requests(Some("7")));
     let (status, body) = text(&running, CSV).await;
     assert_eq!(status, 503);
-    assert!(
-        body.starts_with("Error 503: Service Unavailable\n\nSQLSTATE"),
-        "{body}"
-    );
+    assert!(body.starts_with("Error 503: Service Unavailable\n\nSQLSTATE"), "{body}");
     assert_eq!(text(&running, CSV).await.0, 503);
     let response = get(&running, CSV).await;
-    assert_eq!(
-        (
-            response.status().as_u16(),
-            header(&response, "content-type")
-        ),
-        (504, Some("text/html"))
-    );
+    assert_eq!((response.status().as_u16(), header(&response, "content-type")), (504, Some("text/html")));
     let response = get(&running, CSV).await;
-    assert_eq!(
-        (response.status().as_u16(), header(&response, "retry-after")),
-        (429, Some("7"))
-    );
+    assert_eq!((response.status().as_u16(), header(&response, "retry-after")), (429, Some("7")));
     assert_eq!(handle.faults_waiting(), 0);
     assert_eq!(text(&running, CSV).await.0, 200);
-    let statuses: Vec<_> = handle
-        .requests()
-        .iter()
-        .map(|request| request.status)
-        .collect();
+    let statuses: Vec<_> = handle.requests().iter().map(|request| request.status).collect();
     assert_eq!(statuses, [503, 503, 504, 429, 200].map(Some));
 }
 
@@ -50,18 +34,11 @@ async fn statuses_come_as_often_as_asked_and_then_no_more() {
 async fn a_fault_waits_for_the_request_it_is_meant_for() {
     let running = five().build().serve().await.unwrap();
     running.handle().fault(
-        Rule::from(Fault::HtmlWith200)
-            .when(|request| request.parameter("format").as_deref() == Some("geojson")),
+        Rule::from(Fault::HtmlWith200).when(|request| request.parameter("format").as_deref() == Some("geojson")),
     );
     assert!(text(&running, CSV).await.1.starts_with(HEADER));
     let response = get(&running, "/fdsnws/event/1/query?format=geojson").await;
-    assert_eq!(
-        (
-            response.status().as_u16(),
-            header(&response, "content-type")
-        ),
-        (200, Some("text/html"))
-    );
+    assert_eq!((response.status().as_u16(), header(&response, "content-type")), (200, Some("text/html")));
 }
 
 #[tokio::test]
@@ -70,11 +47,7 @@ async fn errors_are_cached_but_for_429() {
     let handle = running.handle();
     handle.fault(Fault::status(503));
     assert_eq!(text(&running, CSV).await.0, 503);
-    assert_eq!(
-        text(&running, CSV).await.0,
-        503,
-        "the same address within a minute"
-    );
+    assert_eq!(text(&running, CSV).await.0, 503, "the same address within a minute");
     handle.advance(Duration::from_secs(60));
     assert_eq!(text(&running, CSV).await.0, 200);
     handle.advance(Duration::from_secs(60));
@@ -96,38 +69,21 @@ async fn bodies_are_spoiled_as_asked() {
     let (status, body) = text(&running, CSV).await;
     let error = body.find("Error 503").unwrap();
     assert_eq!(status, 200);
-    assert!(
-        whole.starts_with(&body[..error]) && body[..error].ends_with('\n') && error < whole.len(),
-        "{body}"
-    );
+    assert!(whole.starts_with(&body[..error]) && body[..error].ends_with('\n') && error < whole.len(), "{body}");
 
     handle.fault(Fault::WrongHeader(Column::Updated, HeaderFault::Missing));
     let (_, body) = text(&running, CSV).await;
-    assert!(
-        body.lines().all(|row| row.split(',').count() == 21),
-        "{body}"
-    );
+    assert!(body.lines().all(|row| row.split(',').count() == 21), "{body}");
 
-    handle.fault(Fault::WrongHeader(
-        Column::Mag,
-        HeaderFault::Renamed("magnitude".into()),
-    ));
-    assert_eq!(
-        text(&running, CSV).await.1,
-        whole.replacen(",mag,", ",magnitude,", 1)
-    );
+    handle.fault(Fault::WrongHeader(Column::Mag, HeaderFault::Renamed("magnitude".into())));
+    assert_eq!(text(&running, CSV).await.1, whole.replacen(",mag,", ",magnitude,", 1));
 
-    let glitch = concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/../fixtures/usgs/glitch_2024-10-07/all_day_2024-10-07T132724Z_alph.csv"
-    );
+    let glitch =
+        concat!(env!("CARGO_MANIFEST_DIR"), "/../fixtures/usgs/glitch_2024-10-07/all_day_2024-10-07T132724Z_alph.csv");
     let glitch = std::fs::read(glitch).unwrap();
     handle.fault(Fault::RawBody(glitch.clone().into()));
     let response = get(&running, CSV).await;
-    assert_eq!(
-        header(&response, "content-type"),
-        Some("text/csv;charset=utf-8")
-    );
+    assert_eq!(header(&response, "content-type"), Some("text/csv;charset=utf-8"));
     assert_eq!(response.bytes().await.unwrap(), glitch);
 }
 
@@ -146,10 +102,7 @@ async fn an_endless_body_goes_on_until_the_client_leaves() {
             }
         }
         let head = String::from_utf8_lossy(&head);
-        assert!(
-            head.starts_with(HEADER) || head.starts_with("{\"type\":\"FeatureCollection\""),
-            "{head}"
-        );
+        assert!(head.starts_with(HEADER) || head.starts_with("{\"type\":\"FeatureCollection\""), "{head}");
     }
     running.shutdown().await.unwrap();
 }
@@ -158,26 +111,17 @@ async fn an_endless_body_goes_on_until_the_client_leaves() {
 async fn a_slow_body_trickles_to_its_end() {
     let running = five().build().serve().await.unwrap();
     let whole = text(&running, CSV).await.1;
-    running.handle().fault(Fault::SlowBody {
-        chunk: 200,
-        delay: Duration::from_millis(5),
-    });
+    running.handle().fault(Fault::SlowBody { chunk: 200, delay: Duration::from_millis(5) });
     let mut response = get(&running, CSV).await;
     assert_eq!(response.chunk().await.unwrap().unwrap(), whole[..200]);
-    assert_eq!(
-        running.handle().in_flight(),
-        1,
-        "under way until its last bytes"
-    );
+    assert_eq!(running.handle().in_flight(), 1, "under way until its last bytes");
     assert_eq!(response.text().await.unwrap(), whole[200..]);
 }
 
 #[tokio::test]
 async fn a_broken_connection_is_an_error_within_the_body() {
     let running = five().build().serve().await.unwrap();
-    running
-        .handle()
-        .fault(Fault::ConnectionReset { after: 300 });
+    running.handle().fault(Fault::ConnectionReset { after: 300 });
     let mut response = get(&running, CSV).await;
     assert_eq!(response.status(), 200);
     assert_eq!(response.chunk().await.unwrap().unwrap().len(), 300);

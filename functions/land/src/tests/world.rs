@@ -251,7 +251,9 @@ impl World {
         let body = CaptureStored { dataset: dataset.to_owned(), capture: capture.clone() };
         let id = format!("message-{capture}");
         let trace = Trace { id: 3, span: 4 };
-        self.land.handle(Received { body: ToLand::Capture(body), id, published_at: seconds(5), attempt: 1, trace }).await
+        self.land
+            .handle(Received { body: ToLand::Capture(body), id, published_at: seconds(5), attempt: 1, trace })
+            .await
     }
 
     /// Stores and delivers.

@@ -26,9 +26,7 @@ pub(crate) fn node(
     let (schema, table) = scope.nodes[draft.name].clone();
     let (name, path) = (draft.name.to_owned(), draft.file.to_owned());
     let dataset = draft.dataset.to_owned();
-    let description = said
-        .map(|said| said.description.clone())
-        .unwrap_or_default();
+    let description = said.map(|said| said.description.clone()).unwrap_or_default();
     let columns = said.map(|said| said.columns.clone()).unwrap_or_default();
     let config = settings.values();
     let mut hash = Fingerprint::default();
@@ -37,9 +35,7 @@ pub(crate) fn node(
     match draft.kind {
         Kind::Model => {
             let checked = ModelConfig::read(settings, &name, &Place::new(draft.file, 1))?;
-            hash.add(scope.macros.text())
-                .add_values(&config)
-                .add_values(&scope.vars);
+            hash.add(scope.macros.text()).add_values(&config).add_values(&scope.vars);
             let nodes = seen.refs.iter().filter_map(|name| scope.nodes.get(name));
             let sources = seen.sources.iter().filter_map(|key| scope.sources.get(key));
             for (schema, table) in nodes.chain(sources) {
@@ -115,26 +111,12 @@ pub(crate) fn tests(
     disabled: &BTreeSet<&str>,
 ) -> Result<Vec<DataTest>, ProjectError> {
     let mut found = Vec::new();
-    for node in said
-        .nodes
-        .iter()
-        .filter(|node| !disabled.contains(node.name.as_str()))
-    {
+    for node in said.nodes.iter().filter(|node| !disabled.contains(node.name.as_str())) {
         for test in &node.tests {
-            found.push(data_test(
-                test,
-                node.name.clone(),
-                &scope.nodes[&node.name],
-                scope,
-            )?);
+            found.push(data_test(test, node.name.clone(), &scope.nodes[&node.name], scope)?);
         }
     }
-    for SourceTests {
-        name,
-        relation,
-        tests,
-    } in said.sources.iter().map(SourceTests::of)
-    {
+    for SourceTests { name, relation, tests } in said.sources.iter().map(SourceTests::of) {
         for test in tests {
             found.push(data_test(test, name.clone(), &relation, scope)?);
         }
@@ -143,11 +125,7 @@ pub(crate) fn tests(
     for test in &found {
         if let Some(first) = places.insert(&test.name, &test.place) {
             let (name, second) = (test.name.clone(), test.place.clone());
-            return Err(ProjectError::Duplicate {
-                name,
-                first: first.clone(),
-                second,
-            });
+            return Err(ProjectError::Duplicate { name, first: first.clone(), second });
         }
     }
     Ok(found)
@@ -183,18 +161,10 @@ fn data_test(
             let node = seen.refs.first().and_then(|name| scope.nodes.get(name));
             let source = seen.sources.first().and_then(|key| scope.sources.get(key));
             let Some((schema, table)) = node.or(source) else {
-                let message =
-                    "relationships: to should be ref('...') or source('...', '...')".to_owned();
-                return Err(ProjectError::Yaml {
-                    place: test.place.clone(),
-                    message,
-                });
+                let message = "relationships: to should be ref('...') or source('...', '...')".to_owned();
+                return Err(ProjectError::Yaml { place: test.place.clone(), message });
             };
-            Check::Relationships {
-                schema: schema.clone(),
-                table: table.clone(),
-                field: field.clone(),
-            }
+            Check::Relationships { schema: schema.clone(), table: table.clone(), field: field.clone() }
         }
     };
     Ok(DataTest {

@@ -83,11 +83,7 @@ impl Settings {
     pub(crate) fn set(&mut self, name: &str, value: Value, place: Place) {
         let name = name.replace('-', "_");
         let Some((current, at)) = self.0.get_mut(&name) else {
-            let value = if adds_up(&name) {
-                Value::Array(as_list(value))
-            } else {
-                value
-            };
+            let value = if adds_up(&name) { Value::Array(as_list(value)) } else { value };
             self.0.insert(name, (value, place));
             return;
         };
@@ -101,17 +97,12 @@ impl Settings {
 
     /// Where a setting was set last.
     fn place(&self, name: &str, otherwise: &Place) -> Place {
-        self.0
-            .get(name)
-            .map_or_else(|| otherwise.clone(), |(_, place)| place.clone())
+        self.0.get(name).map_or_else(|| otherwise.clone(), |(_, place)| place.clone())
     }
 
     /// All values, by name.
     pub(crate) fn values(&self) -> BTreeMap<String, Value> {
-        self.0
-            .iter()
-            .map(|(name, (value, _))| (name.clone(), value.clone()))
-            .collect()
+        self.0.iter().map(|(name, (value, _))| (name.clone(), value.clone())).collect()
     }
 
     /// The setting as text.
@@ -147,11 +138,7 @@ impl Settings {
     }
 
     /// Schema and table of a node: `schema`, and `alias` or the node's name.
-    pub(crate) fn relation(
-        &self,
-        name: &str,
-        file: &Place,
-    ) -> Result<(String, String), ProjectError> {
+    pub(crate) fn relation(&self, name: &str, file: &Place) -> Result<(String, String), ProjectError> {
         let Some(schema) = self.text("schema")? else {
             return Err(ProjectError::Config {
                 place: file.clone(),
@@ -161,12 +148,7 @@ impl Settings {
         let alias = self.text("alias")?.unwrap_or(name);
         for (setting, value) in [("schema", schema), ("alias", alias)] {
             if !is_identifier(value) {
-                return Err(wrong(
-                    &self.place(setting, file),
-                    setting,
-                    "letters, digits and _",
-                    &value.into(),
-                ));
+                return Err(wrong(&self.place(setting, file), setting, "letters, digits and _", &value.into()));
             }
         }
         Ok((schema.to_owned(), alias.to_owned()))
@@ -198,73 +180,41 @@ pub(crate) struct ModelConfig {
 
 impl ModelConfig {
     /// Checks the settings of a model whose file begins at `file`.
-    pub(crate) fn read(
-        settings: &Settings,
-        model: &str,
-        file: &Place,
-    ) -> Result<Self, ProjectError> {
+    pub(crate) fn read(settings: &Settings, model: &str, file: &Place) -> Result<Self, ProjectError> {
         let partition_by = match settings.0.get("partition_by") {
             None | Some((Value::Null, _)) => None,
             Some((Value::Object(map), place)) => Some(partition_by(map, place)?),
             Some((value, place)) => {
-                return Err(wrong(
-                    place,
-                    "partition_by",
-                    "a mapping with field and data_type",
-                    value,
-                ));
+                return Err(wrong(place, "partition_by", "a mapping with field and data_type", value));
             }
         };
         let cluster_by = settings.texts("cluster_by")?;
         if cluster_by.len() > 4 {
             return Err(ProjectError::Config {
                 place: settings.place("cluster_by", file),
-                message: format!(
-                    "cluster_by has {} columns, and BigQuery takes 4",
-                    cluster_by.len()
-                ),
+                message: format!("cluster_by has {} columns, and BigQuery takes 4", cluster_by.len()),
             });
         }
         let materialized = match settings.text("materialized")? {
             None | Some("view") => Materialized::View,
             Some("table") => Materialized::Table,
-            Some("incremental") => {
-                Materialized::Incremental(strategy(settings, model, file, partition_by.is_some())?)
-            }
+            Some("incremental") => Materialized::Incremental(strategy(settings, model, file, partition_by.is_some())?),
             Some(other) => {
                 let place = settings.place("materialized", file);
-                return Err(ProjectError::UnknownMaterialization {
-                    place,
-                    name: other.to_owned(),
-                });
+                return Err(ProjectError::UnknownMaterialization { place, name: other.to_owned() });
             }
         };
-        Ok(Self {
-            materialized,
-            partition_by,
-            cluster_by,
-        })
+        Ok(Self { materialized, partition_by, cluster_by })
     }
 }
 
-fn strategy(
-    settings: &Settings,
-    model: &str,
-    file: &Place,
-    partitioned: bool,
-) -> Result<Strategy, ProjectError> {
-    let without_key = || ProjectError::IncrementalWithoutKey {
-        place: settings.place("materialized", file),
-        model: model.to_owned(),
-    };
+fn strategy(settings: &Settings, model: &str, file: &Place, partitioned: bool) -> Result<Strategy, ProjectError> {
+    let without_key =
+        || ProjectError::IncrementalWithoutKey { place: settings.place("materialized", file), model: model.to_owned() };
     match settings.text("incremental_strategy")? {
         None | Some("merge") => {
             let unique_key = settings.texts("unique_key")?;
-            if unique_key.is_empty() {
-                Err(without_key())
-            } else {
-                Ok(Strategy::Merge { unique_key })
-            }
+            if unique_key.is_empty() { Err(without_key()) } else { Ok(Strategy::Merge { unique_key }) }
         }
         Some("insert_overwrite") if partitioned => Ok(Strategy::InsertOverwrite),
         Some("insert_overwrite") => Err(without_key()),
@@ -278,11 +228,7 @@ fn strategy(
 }
 
 fn partition_by(map: &Map<String, Value>, place: &Place) -> Result<PartitionBy, ProjectError> {
-    let Some(field) = map
-        .get("field")
-        .and_then(Value::as_str)
-        .filter(|field| is_identifier(field))
-    else {
+    let Some(field) = map.get("field").and_then(Value::as_str).filter(|field| is_identifier(field)) else {
         return Err(wrong(
             place,
             "partition_by.field",
@@ -290,35 +236,20 @@ fn partition_by(map: &Map<String, Value>, place: &Place) -> Result<PartitionBy, 
             map.get("field").unwrap_or(&Value::Null),
         ));
     };
-    let data_type = map
-        .get("data_type")
-        .map_or_else(|| "date".to_owned(), |value| shown(value).to_lowercase());
+    let data_type = map.get("data_type").map_or_else(|| "date".to_owned(), |value| shown(value).to_lowercase());
     let by = match data_type.as_str() {
         "date" => PartitionKind::Date(granularity(map, place)?),
         "timestamp" => PartitionKind::Timestamp(granularity(map, place)?),
         "datetime" => PartitionKind::DateTime(granularity(map, place)?),
         "int64" => {
-            let number = |key: &str| {
-                map.get("range")
-                    .and_then(|range| range.get(key))
-                    .and_then(Value::as_i64)
-            };
+            let number = |key: &str| map.get("range").and_then(|range| range.get(key)).and_then(Value::as_i64);
             match (number("start"), number("end"), number("interval")) {
                 (Some(start), Some(end), Some(interval)) if start < end && interval > 0 => {
-                    PartitionKind::Int64 {
-                        start,
-                        end,
-                        interval,
-                    }
+                    PartitionKind::Int64 { start, end, interval }
                 }
                 _ => {
                     let range = map.get("range").unwrap_or(&Value::Null);
-                    return Err(wrong(
-                        place,
-                        "partition_by.range",
-                        "start, a larger end and an interval",
-                        range,
-                    ));
+                    return Err(wrong(place, "partition_by.range", "start, a larger end and an interval", range));
                 }
             }
         }
@@ -331,35 +262,22 @@ fn partition_by(map: &Map<String, Value>, place: &Place) -> Result<PartitionBy, 
             ));
         }
     };
-    Ok(PartitionBy {
-        field: field.to_owned(),
-        by,
-    })
+    Ok(PartitionBy { field: field.to_owned(), by })
 }
 
 fn granularity(map: &Map<String, Value>, place: &Place) -> Result<Granularity, ProjectError> {
-    let name = map
-        .get("granularity")
-        .map_or_else(|| "day".to_owned(), |value| shown(value).to_lowercase());
+    let name = map.get("granularity").map_or_else(|| "day".to_owned(), |value| shown(value).to_lowercase());
     match name.as_str() {
         "day" => Ok(Granularity::Day),
         "month" => Ok(Granularity::Month),
         "year" => Ok(Granularity::Year),
-        _ => Err(wrong(
-            place,
-            "partition_by.granularity",
-            "day, month or year",
-            &name.into(),
-        )),
+        _ => Err(wrong(place, "partition_by.granularity", "day, month or year", &name.into())),
     }
 }
 
 /// The settings that `dbt_project.yml` has for a node, outermost first: `fqn` is the project, the folders and the name.
 /// As in dbt, a key with a plus is a setting, and so is one without whose value is no mapping.
-pub(crate) fn project_levels<'v>(
-    root: &'v Map<String, Value>,
-    fqn: &[&str],
-) -> Vec<(usize, &'v str, &'v Value)> {
+pub(crate) fn project_levels<'v>(root: &'v Map<String, Value>, fqn: &[&str]) -> Vec<(usize, &'v str, &'v Value)> {
     let mut found = Vec::new();
     let mut level = Some(root);
     for depth in 0..=fqn.len() {
@@ -371,19 +289,13 @@ pub(crate) fn project_levels<'v>(
                 found.push((depth, key.as_str(), value));
             }
         }
-        level = fqn
-            .get(depth)
-            .and_then(|part| map.get(*part))
-            .and_then(Value::as_object);
+        level = fqn.get(depth).and_then(|part| map.get(*part)).and_then(Value::as_object);
     }
     found
 }
 
 fn wrong(place: &Place, name: &str, wanted: &str, value: &Value) -> ProjectError {
-    ProjectError::Config {
-        place: place.clone(),
-        message: format!("{name} should be {wanted}, not {}", shown(value)),
-    }
+    ProjectError::Config { place: place.clone(), message: format!("{name} should be {wanted}, not {}", shown(value)) }
 }
 
 fn adds_up(name: &str) -> bool {
@@ -400,9 +312,5 @@ fn as_list(value: Value) -> Vec<Value> {
 
 /// Whether a name can stand between backticks in any place of a query.
 pub(crate) fn is_identifier(name: &str) -> bool {
-    !name.is_empty()
-        && name.len() <= 300
-        && name
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+    !name.is_empty() && name.len() <= 300 && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }

@@ -66,14 +66,8 @@ impl DataTest {
     /// A query of one row and one column, `failures`: how many rows fail. For `unique`, how many there are too many.
     pub fn sql(&self, naming: &Naming) -> String {
         match self.aggregate() {
-            Some(count) => format!(
-                "select {count} as failures from {}",
-                self.tested(naming, None)
-            ),
-            None => format!(
-                "select count(*) as failures from {}",
-                self.orphans(naming, None)
-            ),
+            Some(count) => format!("select {count} as failures from {}", self.tested(naming, None)),
+            None => format!("select count(*) as failures from {}", self.orphans(naming, None)),
         }
     }
 
@@ -83,37 +77,21 @@ impl DataTest {
         match &self.check {
             Check::NotNull => Some(format!("countif({column} is null)")),
             Check::Unique => Some(format!("count({column}) - count(distinct {column})")),
-            Check::AcceptedValues(values) => {
-                Some(format!("countif({column} not in ({}))", values.join(", ")))
-            }
+            Check::AcceptedValues(values) => Some(format!("countif({column} not in ({}))", values.join(", "))),
             Check::Relationships { .. } => None,
         }
     }
 
     fn tested(&self, naming: &Naming, filter: Option<&str>) -> String {
-        let conditions: Vec<String> = self
-            .condition
-            .as_deref()
-            .into_iter()
-            .chain(filter)
-            .map(|condition| format!("({condition})"))
-            .collect();
+        let conditions: Vec<String> =
+            self.condition.as_deref().into_iter().chain(filter).map(|condition| format!("({condition})")).collect();
         let table = naming.table(&self.schema, &self.table);
-        if conditions.is_empty() {
-            table
-        } else {
-            format!("{table} where {}", conditions.join(" and "))
-        }
+        if conditions.is_empty() { table } else { format!("{table} where {}", conditions.join(" and ")) }
     }
 
     /// The rows whose value is not in the other table, after `from`.
     fn orphans(&self, naming: &Naming, filter: Option<&str>) -> String {
-        let Check::Relationships {
-            schema,
-            table,
-            field,
-        } = &self.check
-        else {
+        let Check::Relationships { schema, table, field } = &self.check else {
             return self.tested(naming, filter);
         };
         format!(
@@ -141,25 +119,14 @@ pub fn combined_sql<'t>(
     for test in tests {
         let name = literal(&test.name);
         match test.aggregate() {
-            Some(count) => scans
-                .entry(test.tested(naming, filter))
-                .or_default()
-                .push((&test.name, count)),
-            None => selects.push(format!(
-                "select {name} as test, count(*) as failures from {}",
-                test.orphans(naming, filter)
-            )),
+            Some(count) => scans.entry(test.tested(naming, filter)).or_default().push((&test.name, count)),
+            None => selects
+                .push(format!("select {name} as test, count(*) as failures from {}", test.orphans(naming, filter))),
         }
     }
-    let scans = scans
-        .iter()
-        .map(|(tested, counts)| one_scan(tested, counts));
+    let scans = scans.iter().map(|(tested, counts)| one_scan(tested, counts));
     let all: Vec<String> = scans.chain(selects).collect();
-    if all.is_empty() {
-        None
-    } else {
-        Some(all.join("\nunion all\n"))
-    }
+    if all.is_empty() { None } else { Some(all.join("\nunion all\n")) }
 }
 
 /// Counts side by side in one scan, then turned into rows: a union of counts would read the table once for each.
@@ -225,12 +192,8 @@ pub(crate) fn declared(
 ) -> Result<Vec<Declared>, ProjectError> {
     let mut found = Vec::new();
     for key in ["tests", "data_tests"] {
-        let entries = list(map, key).ok_or_else(|| {
-            yaml.error(
-                &with(path, Word::Key(key)),
-                format!("{key} should be a list"),
-            )
-        })?;
+        let entries =
+            list(map, key).ok_or_else(|| yaml.error(&with(path, Word::Key(key)), format!("{key} should be a list")))?;
         for entry in entries {
             found.push(one(yaml, entry, on, column, path)?);
         }
@@ -257,51 +220,27 @@ fn one(
             (None, Some((kind, Value::Object(body)))) if map.len() == 1 => (kind.as_str(), body),
             (None, Some((kind, Value::Null))) if map.len() == 1 => (kind.as_str(), &empty),
             _ => {
-                return Err(yaml.error(
-                    path,
-                    "a test should be a name, or one name with its arguments",
-                ));
+                return Err(yaml.error(path, "a test should be a name, or one name with its arguments"));
             }
         },
         _ => {
-            return Err(yaml.error(
-                path,
-                "a test should be a name, or one name with its arguments",
-            ));
+            return Err(yaml.error(path, "a test should be a name, or one name with its arguments"));
         }
     };
     let words = with(path, Word::Key(kind));
     let wrong = |message: String| yaml.error(&words, format!("{kind}: {message}"));
 
     // Since dbt 1.10 arguments have a mapping of their own; before, they stood beside `config`.
-    let arguments = body
-        .get("arguments")
-        .and_then(Value::as_object)
-        .unwrap_or(&empty);
-    let argument = |name: &str| {
-        arguments
-            .get(name)
-            .or_else(|| body.get(name))
-            .filter(|value| !value.is_null())
-    };
-    let config = body
-        .get("config")
-        .and_then(Value::as_object)
-        .unwrap_or(&empty);
-    let setting = |name: &str| {
-        config
-            .get(name)
-            .or_else(|| body.get(name))
-            .filter(|value| !value.is_null())
-    };
+    let arguments = body.get("arguments").and_then(Value::as_object).unwrap_or(&empty);
+    let argument = |name: &str| arguments.get(name).or_else(|| body.get(name)).filter(|value| !value.is_null());
+    let config = body.get("config").and_then(Value::as_object).unwrap_or(&empty);
+    let setting = |name: &str| config.get(name).or_else(|| body.get(name)).filter(|value| !value.is_null());
 
     let column = match (argument("column_name"), column) {
         (Some(column), _) => shown(column),
         (None, Some(column)) => column.to_owned(),
         (None, None) => {
-            return Err(wrong(
-                "a test of a whole table needs a column_name".to_owned(),
-            ));
+            return Err(wrong("a test of a whole table needs a column_name".to_owned()));
         }
     };
     let mut label = format!("{kind}_{}_{column}", on.replace('.', "_"));
@@ -309,18 +248,13 @@ fn one(
         "not_null" => DeclaredCheck::Own(Check::NotNull),
         "unique" => DeclaredCheck::Own(Check::Unique),
         "accepted_values" => {
-            let values = argument("values")
-                .and_then(Value::as_array)
-                .filter(|values| !values.is_empty());
-            let values = values
-                .ok_or_else(|| wrong("values should be a list with something in it".to_owned()))?;
+            let values = argument("values").and_then(Value::as_array).filter(|values| !values.is_empty());
+            let values = values.ok_or_else(|| wrong("values should be a list with something in it".to_owned()))?;
             let quote = argument("quote").and_then(Value::as_bool).unwrap_or(true);
             let mut literals = Vec::with_capacity(values.len());
             for value in values {
                 if value.is_null() || value.is_array() || value.is_object() {
-                    return Err(wrong(
-                        "values should be texts, numbers or booleans".to_owned(),
-                    ));
+                    return Err(wrong("values should be texts, numbers or booleans".to_owned()));
                 }
                 let value = shown(value);
                 label.push_str("__");
@@ -331,49 +265,28 @@ fn one(
         }
         "relationships" => {
             let text = |name: &str| argument(name).and_then(Value::as_str);
-            let to = text("to").ok_or_else(|| {
-                wrong("to should be ref('...') or source('...', '...')".to_owned())
-            })?;
-            let field = text("field")
-                .ok_or_else(|| wrong("field should be the name of a column".to_owned()))?;
+            let to = text("to").ok_or_else(|| wrong("to should be ref('...') or source('...', '...')".to_owned()))?;
+            let field = text("field").ok_or_else(|| wrong("field should be the name of a column".to_owned()))?;
             label = format!("{label}__{field}__{to}");
             DeclaredCheck::Relationships(to.to_owned(), field.to_owned())
         }
         _ => {
-            return Err(ProjectError::UnknownTest {
-                place: yaml.place(&words),
-                name: kind.to_owned(),
-            });
+            return Err(ProjectError::UnknownTest { place: yaml.place(&words), name: kind.to_owned() });
         }
     };
-    let severity = match setting("severity")
-        .map(|value| shown(value).to_lowercase())
-        .as_deref()
-    {
+    let severity = match setting("severity").map(|value| shown(value).to_lowercase()).as_deref() {
         None | Some("error") => Severity::Error,
         Some("warn") => Severity::Warn,
         Some(other) => {
-            return Err(wrong(format!(
-                "severity should be error or warn, not {other}"
-            )));
+            return Err(wrong(format!("severity should be error or warn, not {other}")));
         }
     };
     let condition = setting("where").map(shown);
-    if condition
-        .as_deref()
-        .is_some_and(|condition| condition.contains("{{") || condition.contains("{%"))
-    {
+    if condition.as_deref().is_some_and(|condition| condition.contains("{{") || condition.contains("{%")) {
         return Err(wrong("where cannot hold Jinja".to_owned()));
     }
     let name = text(body, "name").map_or_else(|| name_of(&label), str::to_owned);
-    Ok(Declared {
-        name,
-        column,
-        check,
-        condition,
-        severity,
-        place: yaml.place(&words),
-    })
+    Ok(Declared { name, column, check, condition, severity, place: yaml.place(&words) })
 }
 
 /// A name of letters, digits and underscores, as dbt makes it.

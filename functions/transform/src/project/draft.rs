@@ -29,46 +29,24 @@ pub(crate) fn draft<'a>(
     file: &'a str,
     text: &'a str,
 ) -> Result<Draft<'a>, ProjectError> {
-    let misplaced = |message: String| ProjectError::Misplaced {
-        file: file.to_owned(),
-        message,
-    };
+    let misplaced = |message: String| ProjectError::Misplaced { file: file.to_owned(), message };
     let (path, _) = rest.rsplit_once('.').unwrap_or((rest, ""));
     let fqn: Vec<&str> = std::iter::once(project).chain(path.split('/')).collect();
     let [_, dataset, .., name] = fqn.as_slice() else {
-        return Err(misplaced(format!(
-            "a {} lies in the folder of its dataset",
-            kind.name()
-        )));
+        return Err(misplaced(format!("a {} lies in the folder of its dataset", kind.name())));
     };
     let (dataset, name) = (*dataset, *name);
     if !is_identifier(name) || !is_identifier(dataset) {
-        return Err(misplaced(
-            "the names of datasets and tables are letters, digits and _".to_owned(),
-        ));
+        return Err(misplaced("the names of datasets and tables are letters, digits and _".to_owned()));
     }
-    Ok(Draft {
-        kind,
-        name,
-        dataset,
-        fqn,
-        file,
-        text,
-    })
+    Ok(Draft { kind, name, dataset, fqn, file, text })
 }
 
-pub(crate) fn add_draft<'a>(
-    drafts: &mut BTreeMap<&'a str, Draft<'a>>,
-    draft: Draft<'a>,
-) -> Result<(), ProjectError> {
+pub(crate) fn add_draft<'a>(drafts: &mut BTreeMap<&'a str, Draft<'a>>, draft: Draft<'a>) -> Result<(), ProjectError> {
     let (name, second) = (draft.name, Place::new(draft.file, 1));
     match drafts.insert(name, draft) {
         None => Ok(()),
-        Some(first) => Err(ProjectError::Duplicate {
-            name: name.to_owned(),
-            first: Place::new(first.file, 1),
-            second,
-        }),
+        Some(first) => Err(ProjectError::Duplicate { name: name.to_owned(), first: Place::new(first.file, 1), second }),
     }
 }
 
@@ -86,20 +64,10 @@ pub(crate) fn discover<'a>(
     for (name, draft) in drafts {
         let mut seen = Seen::default();
         if draft.kind == Kind::Model {
-            let template = Template {
-                file: draft.file,
-                text: draft.text,
-                schema: "",
-                table: name,
-            };
+            let template = Template { file: draft.file, text: draft.text, schema: "", table: name };
             let run = |incremental| {
-                let context = RenderContext {
-                    incremental,
-                    ..RenderContext::default()
-                };
-                scope
-                    .render(template, &context, &BTreeMap::new())
-                    .map(|(_, seen)| seen)
+                let context = RenderContext { incremental, ..RenderContext::default() };
+                scope.render(template, &context, &BTreeMap::new()).map(|(_, seen)| seen)
             };
             // dbt takes the settings of a full run, too.
             seen = run(false)?;
@@ -107,10 +75,7 @@ pub(crate) fn discover<'a>(
             seen.refs.extend(incremental.refs);
             seen.sources.extend(incremental.sources);
         }
-        all_settings.insert(
-            *name,
-            settings(draft, project, said.get(name).copied(), &seen.config)?,
-        );
+        all_settings.insert(*name, settings(draft, project, said.get(name).copied(), &seen.config)?);
         all_seen.insert(*name, seen);
     }
     Ok((all_seen, all_settings))
@@ -123,45 +88,27 @@ fn settings(
     own: &Map<String, Value>,
 ) -> Result<Settings, ProjectError> {
     let mut settings = Settings::default();
-    let section = if draft.kind == Kind::Model {
-        "models"
-    } else {
-        "seeds"
-    };
+    let section = if draft.kind == Kind::Model { "models" } else { "seeds" };
     match project.root.get(section) {
         None | Some(Value::Null) => {}
         Some(Value::Object(root)) => {
             for (depth, name, value) in project_levels(root, &draft.fqn) {
                 let way = draft.fqn.iter().take(depth).map(|part| Word::Key(part));
-                let words: Vec<Word<'_>> = std::iter::once(Word::Key(section))
-                    .chain(way)
-                    .chain([Word::Key(name)])
-                    .collect();
+                let words: Vec<Word<'_>> =
+                    std::iter::once(Word::Key(section)).chain(way).chain([Word::Key(name)]).collect();
                 settings.set(name, value.clone(), project.place(&words));
             }
         }
         Some(_) => {
-            return Err(project.error(
-                &[Word::Key(section)],
-                format!("{section} should be a mapping"),
-            ));
+            return Err(project.error(&[Word::Key(section)], format!("{section} should be a mapping")));
         }
     }
     for (name, value, place) in said.iter().flat_map(|said| &said.settings) {
         settings.set(name, value.clone(), place.clone());
     }
     for (name, value) in own {
-        let from = draft
-            .text
-            .lines()
-            .position(|line| line.contains("config"))
-            .unwrap_or(0);
-        let line = draft
-            .text
-            .lines()
-            .skip(from)
-            .position(|line| line.contains(name.as_str()))
-            .unwrap_or(0);
+        let from = draft.text.lines().position(|line| line.contains("config")).unwrap_or(0);
+        let line = draft.text.lines().skip(from).position(|line| line.contains(name.as_str())).unwrap_or(0);
         settings.set(name, value.clone(), Place::new(draft.file, from + line + 1));
     }
     Ok(settings)

@@ -14,10 +14,7 @@ pub struct Place {
 
 impl Place {
     pub(crate) fn new(file: &str, line: usize) -> Self {
-        Self {
-            file: file.to_owned(),
-            line,
-        }
+        Self { file: file.to_owned(), line }
     }
 }
 
@@ -90,10 +87,7 @@ pub enum ProjectError {
         message: String,
     },
     /// `ref()` of something that is neither a model nor a seed.
-    #[error(
-        "{place}: there is no model or seed named '{name}'{}",
-        suggestion(close)
-    )]
+    #[error("{place}: there is no model or seed named '{name}'{}", suggestion(close))]
     MissingRef {
         /// Where it is named.
         place: Place,
@@ -147,9 +141,7 @@ pub enum ProjectError {
         model: String,
     },
     /// A data test that is none of those we know.
-    #[error(
-        "{place}: unknown test '{name}'; known are not_null, unique, accepted_values and relationships"
-    )]
+    #[error("{place}: unknown test '{name}'; known are not_null, unique, accepted_values and relationships")]
     UnknownTest {
         /// Where.
         place: Place,
@@ -157,10 +149,7 @@ pub enum ProjectError {
         name: String,
     },
     /// Properties of a model or seed that does not exist.
-    #[error(
-        "{place}: properties for '{name}', which is no {kind}{}",
-        suggestion(close)
-    )]
+    #[error("{place}: properties for '{name}', which is no {kind}{}", suggestion(close))]
     UnknownNode {
         /// Where.
         place: Place,
@@ -174,11 +163,7 @@ pub enum ProjectError {
 }
 
 fn suggestion(close: &[String]) -> String {
-    if close.is_empty() {
-        String::new()
-    } else {
-        format!("; did you mean {}?", close.join(" or "))
-    }
+    if close.is_empty() { String::new() } else { format!("; did you mean {}?", close.join(" or ")) }
 }
 
 /// The candidates that are a typing mistake away, nearest first, at most three.
@@ -189,10 +174,7 @@ pub(crate) fn close_to<'a>(name: &str, candidates: impl Iterator<Item = &'a str>
         .filter(|(distance, _)| *distance <= allowed)
         .collect();
     near.sort_unstable();
-    near.into_iter()
-        .take(3)
-        .map(|(_, candidate)| candidate.to_owned())
-        .collect()
+    near.into_iter().take(3).map(|(_, candidate)| candidate.to_owned()).collect()
 }
 
 /// Levenshtein's distance in characters. Long names are no typing mistakes of one another.

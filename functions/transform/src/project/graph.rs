@@ -20,11 +20,7 @@ pub(crate) fn order(parents: &Parents) -> Result<Vec<String>, ProjectError> {
             children.entry(parent).or_default().push(name);
         }
     }
-    let mut ready: BTreeSet<&str> = waiting
-        .iter()
-        .filter(|(_, left)| **left == 0)
-        .map(|(name, _)| *name)
-        .collect();
+    let mut ready: BTreeSet<&str> = waiting.iter().filter(|(_, left)| **left == 0).map(|(name, _)| *name).collect();
     let mut order = Vec::with_capacity(parents.len());
     while let Some(name) = ready.pop_first() {
         order.push(name.to_owned());
@@ -37,13 +33,7 @@ pub(crate) fn order(parents: &Parents) -> Result<Vec<String>, ProjectError> {
             }
         }
     }
-    if order.len() == parents.len() {
-        Ok(order)
-    } else {
-        Err(ProjectError::Cycle {
-            path: cycle(parents, &waiting),
-        })
-    }
+    if order.len() == parents.len() { Ok(order) } else { Err(ProjectError::Cycle { path: cycle(parents, &waiting) }) }
 }
 
 /// A circle among the nodes that were never ready. Each of them still waits for another of them, so that following the
@@ -54,25 +44,15 @@ fn cycle(parents: &Parents, waiting: &BTreeMap<&str, usize>) -> Vec<String> {
     let mut next = waiting.keys().copied().find(|name| stuck(name));
     while let Some(name) = next {
         if let Some(start) = path.iter().position(|seen| *seen == name) {
-            let mut circle: Vec<String> = path[start..]
-                .iter()
-                .map(|name| (*name).to_owned())
-                .collect();
+            let mut circle: Vec<String> = path[start..].iter().map(|name| (*name).to_owned()).collect();
             // Told from its first name in the alphabet, whoever was met first.
-            let first = (0..circle.len())
-                .min_by_key(|&at| circle[at].clone())
-                .unwrap_or(0);
+            let first = (0..circle.len()).min_by_key(|&at| circle[at].clone()).unwrap_or(0);
             circle.rotate_left(first);
             circle.push(circle[0].clone());
             return circle;
         }
         path.push(name);
-        next = parents
-            .get(name)
-            .into_iter()
-            .flatten()
-            .map(String::as_str)
-            .find(|parent| stuck(parent));
+        next = parents.get(name).into_iter().flatten().map(String::as_str).find(|parent| stuck(parent));
     }
     Vec::new()
 }

@@ -104,46 +104,21 @@ impl Scope {
     pub(crate) fn reference(&self, expression: &str, place: &Place) -> Result<Seen, ProjectError> {
         let seen = Arc::new(Mutex::new(Seen::default()));
         let expression = expression.trim();
-        let expression = expression
-            .strip_prefix("{{")
-            .and_then(|rest| rest.strip_suffix("}}"))
-            .unwrap_or(expression);
-        let template = Template {
-            file: &place.file,
-            text: "",
-            schema: "",
-            table: "",
-        };
+        let expression = expression.strip_prefix("{{").and_then(|rest| rest.strip_suffix("}}")).unwrap_or(expression);
+        let template = Template { file: &place.file, text: "", schema: "", table: "" };
         let mut env = environment();
-        self.add_functions(
-            &mut env,
-            template,
-            &RenderContext::default(),
-            &BTreeMap::new(),
-            &seen,
-        );
-        env.compile_expression(expression)
-            .and_then(|compiled| compiled.eval(()).map(drop))
-            .map_err(
-                |error| match failure(&error, &place.file, &Macros::default()) {
-                    ProjectError::MissingRef { name, close, .. } => ProjectError::MissingRef {
-                        place: place.clone(),
-                        name,
-                        close,
-                    },
-                    ProjectError::MissingSource { name, close, .. } => {
-                        ProjectError::MissingSource {
-                            place: place.clone(),
-                            name,
-                            close,
-                        }
-                    }
-                    _ => ProjectError::Jinja {
-                        place: place.clone(),
-                        message: what(&error),
-                    },
-                },
-            )?;
+        self.add_functions(&mut env, template, &RenderContext::default(), &BTreeMap::new(), &seen);
+        env.compile_expression(expression).and_then(|compiled| compiled.eval(()).map(drop)).map_err(|error| {
+            match failure(&error, &place.file, &Macros::default()) {
+                ProjectError::MissingRef { name, close, .. } => {
+                    ProjectError::MissingRef { place: place.clone(), name, close }
+                }
+                ProjectError::MissingSource { name, close, .. } => {
+                    ProjectError::MissingSource { place: place.clone(), name, close }
+                }
+                _ => ProjectError::Jinja { place: place.clone(), message: what(&error) },
+            }
+        })?;
         let seen = seen.lock().unwrap_or_else(PoisonError::into_inner).clone();
         Ok(seen)
     }
@@ -165,98 +140,63 @@ impl Scope {
         };
         let relations = |named: (&String, &String)| relation(named.0, named.1);
 
-        let nodes: BTreeMap<String, Relation> = self
-            .nodes
-            .iter()
-            .map(|(name, (schema, table))| (name.clone(), relations((schema, table))))
-            .collect();
+        let nodes: BTreeMap<String, Relation> =
+            self.nodes.iter().map(|(name, (schema, table))| (name.clone(), relations((schema, table)))).collect();
         let (project, found) = (self.project.clone(), Arc::clone(seen));
-        env.add_function(
-            "ref",
-            move |one: String, two: Option<String>, named: Kwargs| -> Result<Jinja, Error> {
-                named.assert_all_used()?;
-                let name = match two {
-                    Some(name) if one == project => name,
-                    Some(_) => {
-                        return Err(refused(format!(
-                            "there is no package '{one}', only '{project}'"
-                        )));
-                    }
-                    None => one,
-                };
-                let Some(relation) = nodes.get(&name) else {
-                    let close = close_to(&name, nodes.keys().map(String::as_str));
-                    return Err(missing(Missing::Ref { name, close }));
-                };
-                found
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .refs
-                    .insert(name);
-                Ok(Jinja::from_object(relation.clone()))
-            },
-        );
-
-        let sources: BTreeMap<(String, String), Relation> = self
-            .sources
-            .iter()
-            .map(|(key, (schema, table))| (key.clone(), relations((schema, table))))
-            .collect();
-        let found = Arc::clone(seen);
-        env.add_function(
-            "source",
-            move |source: String, table: String| -> Result<Jinja, Error> {
-                let key = (source, table);
-                let Some(relation) = sources.get(&key) else {
-                    let names: Vec<String> = sources
-                        .keys()
-                        .map(|(source, table)| format!("{source}.{table}"))
-                        .collect();
-                    let name = format!("{}.{}", key.0, key.1);
-                    let close = close_to(&name, names.iter().map(String::as_str));
-                    return Err(missing(Missing::Source { name, close }));
-                };
-                found
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .sources
-                    .insert(key);
-                Ok(Jinja::from_object(relation.clone()))
-            },
-        );
-
-        let vars: BTreeMap<String, Value> = self
-            .vars
-            .iter()
-            .chain(&context.vars)
-            .map(|(name, value)| (name.clone(), value.clone()))
-            .collect();
-        env.add_function(
-            "var",
-            move |name: String, rest: Rest<Jinja>, named: Kwargs| -> Result<Jinja, Error> {
-                // Not an `Option`, which would take a default of none for no default.
-                let default = match rest.first() {
-                    Some(default) => default.clone(),
-                    None if named.has("default") => named.get("default")?,
-                    None => Jinja::UNDEFINED,
-                };
-                named.assert_all_used()?;
-                match vars.get(&name) {
-                    Some(value) => Ok(Jinja::from(Serde(value))),
-                    None if default.is_undefined() => Err(refused(format!(
-                        "there is no var '{name}', and no default for it"
-                    ))),
-                    None => Ok(default),
+        env.add_function("ref", move |one: String, two: Option<String>, named: Kwargs| -> Result<Jinja, Error> {
+            named.assert_all_used()?;
+            let name = match two {
+                Some(name) if one == project => name,
+                Some(_) => {
+                    return Err(refused(format!("there is no package '{one}', only '{project}'")));
                 }
-            },
-        );
+                None => one,
+            };
+            let Some(relation) = nodes.get(&name) else {
+                let close = close_to(&name, nodes.keys().map(String::as_str));
+                return Err(missing(Missing::Ref { name, close }));
+            };
+            found.lock().unwrap_or_else(PoisonError::into_inner).refs.insert(name);
+            Ok(Jinja::from_object(relation.clone()))
+        });
+
+        let sources: BTreeMap<(String, String), Relation> =
+            self.sources.iter().map(|(key, (schema, table))| (key.clone(), relations((schema, table)))).collect();
+        let found = Arc::clone(seen);
+        env.add_function("source", move |source: String, table: String| -> Result<Jinja, Error> {
+            let key = (source, table);
+            let Some(relation) = sources.get(&key) else {
+                let names: Vec<String> = sources.keys().map(|(source, table)| format!("{source}.{table}")).collect();
+                let name = format!("{}.{}", key.0, key.1);
+                let close = close_to(&name, names.iter().map(String::as_str));
+                return Err(missing(Missing::Source { name, close }));
+            };
+            found.lock().unwrap_or_else(PoisonError::into_inner).sources.insert(key);
+            Ok(Jinja::from_object(relation.clone()))
+        });
+
+        let vars: BTreeMap<String, Value> =
+            self.vars.iter().chain(&context.vars).map(|(name, value)| (name.clone(), value.clone())).collect();
+        env.add_function("var", move |name: String, rest: Rest<Jinja>, named: Kwargs| -> Result<Jinja, Error> {
+            // Not an `Option`, which would take a default of none for no default.
+            let default = match rest.first() {
+                Some(default) => default.clone(),
+                None if named.has("default") => named.get("default")?,
+                None => Jinja::UNDEFINED,
+            };
+            named.assert_all_used()?;
+            match vars.get(&name) {
+                Some(value) => Ok(Jinja::from(Serde(value))),
+                None if default.is_undefined() => {
+                    Err(refused(format!("there is no var '{name}', and no default for it")))
+                }
+                None => Ok(default),
+            }
+        });
 
         let incremental = context.incremental;
         env.add_function("is_incremental", move || incremental);
-        env.add_global(
-            "this",
-            Jinja::from_object(relation(template.schema, template.table)),
-        );
+        env.add_global("this", Jinja::from_object(relation(template.schema, template.table)));
         env.add_global("execute", true);
         let dataset = Some(naming.dataset_prefix.clone());
         let target = [
@@ -268,13 +208,7 @@ impl Scope {
             ("dataset", dataset),
         ];
         env.add_global("target", Jinja::from_pairs(target));
-        env.add_global(
-            "config",
-            Jinja::from_object(Config {
-                values: config.clone(),
-                seen: Arc::clone(seen),
-            }),
-        );
+        env.add_global("config", Jinja::from_object(Config { values: config.clone(), seen: Arc::clone(seen) }));
     }
 }
 
@@ -338,31 +272,17 @@ impl Object for Config {
         Ok(Jinja::from(""))
     }
 
-    fn call_method(
-        self: &Arc<Self>,
-        _: &mut State<'_, '_>,
-        method: &str,
-        args: &[Jinja],
-    ) -> Result<Jinja, Error> {
+    fn call_method(self: &Arc<Self>, _: &mut State<'_, '_>, method: &str, args: &[Jinja]) -> Result<Jinja, Error> {
         if method != "get" {
-            return Err(Error::new(
-                ErrorKind::UnknownMethod,
-                format!("config has no method {method}"),
-            ));
+            return Err(Error::new(ErrorKind::UnknownMethod, format!("config has no method {method}")));
         }
-        let (name, default, named): (String, Option<Jinja>, Kwargs) =
-            minijinja::value::from_args(args)?;
+        let (name, default, named): (String, Option<Jinja>, Kwargs) = minijinja::value::from_args(args)?;
         let default = match default {
             Some(default) => default,
-            None => named
-                .get::<Option<Jinja>>("default")?
-                .unwrap_or(Jinja::from(())),
+            None => named.get::<Option<Jinja>>("default")?.unwrap_or(Jinja::from(())),
         };
         named.assert_all_used()?;
-        Ok(self
-            .values
-            .get(&name)
-            .map_or(default, |value| Jinja::from(Serde(value))))
+        Ok(self.values.get(&name).map_or(default, |value| Jinja::from(Serde(value))))
     }
 }
 
@@ -392,11 +312,7 @@ pub(super) fn failure(error: &Error, file: &str, macros: &Macros) -> ProjectErro
     while let Some(error) = cause {
         if let Some(inner) = error.downcast_ref::<Error>() {
             if let (Some(name), Some(line)) = (inner.name(), inner.line()) {
-                place = if name == MACROS {
-                    macros.place(line)
-                } else {
-                    Place::new(name, line)
-                };
+                place = if name == MACROS { macros.place(line) } else { Place::new(name, line) };
             }
             message = what(inner);
         }
@@ -411,8 +327,5 @@ pub(super) fn failure(error: &Error, file: &str, macros: &Macros) -> ProjectErro
 }
 
 fn what(error: &Error) -> String {
-    error.detail().map_or_else(
-        || error.kind().to_string(),
-        |detail| format!("{}: {detail}", error.kind()),
-    )
+    error.detail().map_or_else(|| error.kind().to_string(), |detail| format!("{}: {detail}", error.kind()))
 }

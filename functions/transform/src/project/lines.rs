@@ -13,18 +13,9 @@ pub(crate) fn map_lines(source: &str, rendered: &str) -> Vec<usize> {
     let rendered: Vec<&str> = rendered.lines().collect();
 
     let mut matched = Vec::with_capacity(rendered.len());
-    let head = source
-        .iter()
-        .zip(&rendered)
-        .take_while(|(a, b)| a == b)
-        .count();
+    let head = source.iter().zip(&rendered).take_while(|(a, b)| a == b).count();
     matched.extend((0..head).map(|line| (line, line)));
-    let tail = source[head..]
-        .iter()
-        .rev()
-        .zip(rendered[head..].iter().rev())
-        .take_while(|(a, b)| a == b)
-        .count();
+    let tail = source[head..].iter().rev().zip(rendered[head..].iter().rev()).take_while(|(a, b)| a == b).count();
     let (source_end, rendered_end) = (source.len() - tail, rendered.len() - tail);
     for (s, r) in align(&source[head..source_end], &rendered[head..rendered_end]) {
         matched.push((head + s, head + r));
@@ -56,19 +47,14 @@ fn align(source: &[&str], rendered: &[&str]) -> Vec<(usize, usize)> {
     for s in (0..height).rev() {
         for r in (0..width).rev() {
             let skipped = best[at(s + 1, r)].max(best[at(s, r + 1)]);
-            let taken = if source[s] == rendered[r] {
-                best[at(s + 1, r + 1)] + weight(source[s])
-            } else {
-                0
-            };
+            let taken = if source[s] == rendered[r] { best[at(s + 1, r + 1)] + weight(source[s]) } else { 0 };
             best[at(s, r)] = skipped.max(taken);
         }
     }
     let (mut s, mut r) = (0, 0);
     let mut pairs = Vec::new();
     while s < height && r < width {
-        if source[s] == rendered[r] && best[at(s, r)] == best[at(s + 1, r + 1)] + weight(source[s])
-        {
+        if source[s] == rendered[r] && best[at(s, r)] == best[at(s + 1, r + 1)] + weight(source[s]) {
             pairs.push((s, r));
             (s, r) = (s + 1, r + 1);
         } else if best[at(s, r)] == best[at(s + 1, r)] {
@@ -81,13 +67,7 @@ fn align(source: &[&str], rendered: &[&str]) -> Vec<(usize, usize)> {
 }
 
 /// Adds the lines up to `until` that match nothing: they came from the lines of `gap`, or from the line before it.
-fn fill(
-    lines: &mut Vec<usize>,
-    source: &[&str],
-    rendered: &[&str],
-    gap: std::ops::Range<usize>,
-    until: usize,
-) {
+fn fill(lines: &mut Vec<usize>, source: &[&str], rendered: &[&str], gap: std::ops::Range<usize>, until: usize) {
     let missing = until - lines.len();
     let mut from = gap.start;
     for offset in 0..missing {
@@ -111,9 +91,5 @@ fn fill(
 
 /// How many bytes two lines have in common at their start, indentation aside.
 fn shared_start(one: &str, two: &str) -> usize {
-    one.trim_start()
-        .bytes()
-        .zip(two.trim_start().bytes())
-        .take_while(|(a, b)| a == b)
-        .count()
+    one.trim_start().bytes().zip(two.trim_start().bytes()).take_while(|(a, b)| a == b).count()
 }

@@ -24,14 +24,11 @@ use super::yaml::{Word, Yaml, text};
 pub(crate) fn load(files: BTreeMap<String, Vec<u8>>) -> Result<Project, ProjectError> {
     let mut texts: BTreeMap<&str, &str> = BTreeMap::new();
     for (path, content) in files.iter().filter(|(path, _)| is_ours(path)) {
-        let text = std::str::from_utf8(content)
-            .map_err(|_| ProjectError::NotText { file: path.clone() })?;
+        let text = std::str::from_utf8(content).map_err(|_| ProjectError::NotText { file: path.clone() })?;
         texts.insert(path, text);
     }
-    let (file, text_of_project) = texts
-        .get_key_value("dbt_project.yml")
-        .ok_or(ProjectError::NoProject)
-        .map(|(file, text)| (*file, *text))?;
+    let (file, text_of_project) =
+        texts.get_key_value("dbt_project.yml").ok_or(ProjectError::NoProject).map(|(file, text)| (*file, *text))?;
     let project = Yaml::parse(file, text_of_project)?;
     let name = text(&project.root, "name").filter(|name| is_identifier(name));
     let name = name.ok_or_else(|| project.error(&[], "the project needs a name"))?;
@@ -39,18 +36,12 @@ pub(crate) fn load(files: BTreeMap<String, Vec<u8>>) -> Result<Project, ProjectE
     let mut macros = Vec::new();
     let mut drafts: BTreeMap<&str, Draft<'_>> = BTreeMap::new();
     let mut said = Properties::default();
-    let (models, seeds) = (
-        folders(&project, "model-paths", "models")?,
-        folders(&project, "seed-paths", "seeds")?,
-    );
+    let (models, seeds) = (folders(&project, "model-paths", "models")?, folders(&project, "seed-paths", "seeds")?);
     let macro_folders = folders(&project, "macro-paths", "macros")?;
     for (file, text) in texts {
         let in_models = models.iter().find_map(|folder| below(file, folder));
         let in_seeds = seeds.iter().find_map(|folder| below(file, folder));
-        if macro_folders
-            .iter()
-            .any(|folder| below(file, folder).is_some())
-        {
+        if macro_folders.iter().any(|folder| below(file, folder).is_some()) {
             if file.ends_with(".sql") {
                 macros.push((file, text));
             }
@@ -58,9 +49,7 @@ pub(crate) fn load(files: BTreeMap<String, Vec<u8>>) -> Result<Project, ProjectE
             add_draft(&mut drafts, draft(Kind::Model, name, rest, file, text)?)?;
         } else if let Some(rest) = in_seeds.filter(|rest| rest.ends_with(".csv")) {
             add_draft(&mut drafts, draft(Kind::Seed, name, rest, file, text)?)?;
-        } else if (in_models.is_some() || in_seeds.is_some())
-            && (file.ends_with(".yml") || file.ends_with(".yaml"))
-        {
+        } else if (in_models.is_some() || in_seeds.is_some()) && (file.ends_with(".yml") || file.ends_with(".yaml")) {
             let more = properties::read(file, text)?;
             said.nodes.extend(more.nodes);
             said.sources.extend(more.sources);
@@ -73,18 +62,10 @@ pub(crate) fn load(files: BTreeMap<String, Vec<u8>>) -> Result<Project, ProjectE
         project: name.to_owned(),
         vars: vars(&project, name)?,
         macros: Macros::read(&macros)?,
-        nodes: drafts
-            .keys()
-            .map(|name| ((*name).to_owned(), (String::new(), String::new())))
-            .collect(),
+        nodes: drafts.keys().map(|name| ((*name).to_owned(), (String::new(), String::new()))).collect(),
         sources: sources
             .iter()
-            .map(|(key, source)| {
-                (
-                    key.clone(),
-                    (source.schema.clone(), source.identifier.clone()),
-                )
-            })
+            .map(|(key, source)| (key.clone(), (source.schema.clone(), source.identifier.clone())))
             .collect(),
     };
 
@@ -92,25 +73,16 @@ pub(crate) fn load(files: BTreeMap<String, Vec<u8>>) -> Result<Project, ProjectE
     let (mut seen, mut settings) = discover(&drafts, &scope, &project, &nodes_said)?;
     let disabled: BTreeSet<&str> = settings
         .iter()
-        .filter_map(|(name, settings)| {
-            settings
-                .enabled()
-                .map(|on| (!on).then_some(*name))
-                .transpose()
-        })
+        .filter_map(|(name, settings)| settings.enabled().map(|on| (!on).then_some(*name)).transpose())
         .collect::<Result<_, _>>()?;
     if !disabled.is_empty() {
         drafts.retain(|name, _| !disabled.contains(name));
-        scope
-            .nodes
-            .retain(|name, _| !disabled.contains(name.as_str()));
+        scope.nodes.retain(|name, _| !disabled.contains(name.as_str()));
         (seen, settings) = discover(&drafts, &scope, &project, &nodes_said)?;
     }
     for (name, settings) in &settings {
         let place = Place::new(drafts[name].file, 1);
-        scope
-            .nodes
-            .insert((*name).to_owned(), settings.relation(name, &place)?);
+        scope.nodes.insert((*name).to_owned(), settings.relation(name, &place)?);
     }
     distinct_tables(&scope, &drafts)?;
 
@@ -119,46 +91,24 @@ pub(crate) fn load(files: BTreeMap<String, Vec<u8>>) -> Result<Project, ProjectE
     let mut parents = graph::Parents::new();
     for (name, draft) in &drafts {
         let seen = seen.remove(name).unwrap_or_default();
-        let sources = seen
-            .sources
-            .iter()
-            .map(|(source, table)| format!("{source}.{table}"));
-        parents.insert(
-            (*name).to_owned(),
-            seen.refs.iter().cloned().chain(sources).collect(),
-        );
+        let sources = seen.sources.iter().map(|(source, table)| format!("{source}.{table}"));
+        parents.insert((*name).to_owned(), seen.refs.iter().cloned().chain(sources).collect());
         let said = nodes_said.get(name).copied();
-        nodes.insert(
-            (*name).to_owned(),
-            node(draft, &settings[name], said, seen, &scope)?,
-        );
+        nodes.insert((*name).to_owned(), node(draft, &settings[name], said, seen, &scope)?);
     }
     let order = graph::order(&parents)?;
     let tests = tests(&said, &scope, &disabled)?;
-    Ok(Project {
-        name: name.to_owned(),
-        nodes,
-        sources,
-        tests,
-        parents,
-        order,
-        scope,
-    })
+    Ok(Project { name: name.to_owned(), nodes, sources, tests, parents, order, scope })
 }
 
 /// The folders of one kind of file, or the one that dbt takes when none is named.
 fn folders(project: &Yaml<'_>, key: &str, otherwise: &str) -> Result<Vec<String>, ProjectError> {
     match project.root.get(key) {
         None | Some(Value::Null) => Ok(vec![otherwise.to_owned()]),
-        Some(Value::Array(paths)) if paths.iter().all(Value::is_string) => Ok(paths
-            .iter()
-            .filter_map(Value::as_str)
-            .map(|path| path.trim_matches('/').to_owned())
-            .collect()),
-        Some(_) => Err(project.error(
-            &[Word::Key(key)],
-            format!("{key} should be a list of folders"),
-        )),
+        Some(Value::Array(paths)) if paths.iter().all(Value::is_string) => {
+            Ok(paths.iter().filter_map(Value::as_str).map(|path| path.trim_matches('/').to_owned()).collect())
+        }
+        Some(_) => Err(project.error(&[Word::Key(key)], format!("{key} should be a list of folders"))),
     }
 }
 
@@ -173,28 +123,13 @@ fn nodes_said<'p>(
     let mut found: BTreeMap<&str, &NodeProperties> = BTreeMap::new();
     for node in &said.nodes {
         let (name, place) = (node.name.clone(), node.place.clone());
-        if drafts
-            .get(name.as_str())
-            .is_none_or(|draft| draft.kind != node.kind)
-        {
-            let of_kind = drafts
-                .values()
-                .filter(|draft| draft.kind == node.kind)
-                .map(|draft| draft.name);
+        if drafts.get(name.as_str()).is_none_or(|draft| draft.kind != node.kind) {
+            let of_kind = drafts.values().filter(|draft| draft.kind == node.kind).map(|draft| draft.name);
             let close = close_to(&name, of_kind);
-            return Err(ProjectError::UnknownNode {
-                place,
-                name,
-                kind: node.kind.name(),
-                close,
-            });
+            return Err(ProjectError::UnknownNode { place, name, kind: node.kind.name(), close });
         }
         if let Some(first) = found.insert(&node.name, node) {
-            return Err(ProjectError::Duplicate {
-                name,
-                first: first.place.clone(),
-                second: place,
-            });
+            return Err(ProjectError::Duplicate { name, first: first.place.clone(), second: place });
         }
     }
     Ok(found)
@@ -212,10 +147,7 @@ fn sources_said(said: &Properties) -> Result<BTreeMap<(String, String), Source>,
                 second: table.place.clone(),
             });
         }
-        found.insert(
-            (source.source.clone(), source.table.clone()),
-            source.clone(),
-        );
+        found.insert((source.source.clone(), source.table.clone()), source.clone());
     }
     Ok(found)
 }
@@ -228,13 +160,8 @@ fn vars(project: &Yaml<'_>, name: &str) -> Result<BTreeMap<String, Value>, Proje
         Some(_) => return Err(project.error(&[Word::Key("vars")], "vars should be a mapping")),
     };
     let own = all.get(name).and_then(Value::as_object);
-    let general = all
-        .iter()
-        .filter(|(key, value)| !(key.as_str() == name && value.is_object()));
-    Ok(general
-        .chain(own.into_iter().flatten())
-        .map(|(key, value)| (key.clone(), value.clone()))
-        .collect())
+    let general = all.iter().filter(|(key, value)| !(key.as_str() == name && value.is_object()));
+    Ok(general.chain(own.into_iter().flatten()).map(|(key, value)| (key.clone(), value.clone())).collect())
 }
 
 /// Two nodes cannot be the same table; names of tables differ by more than case.

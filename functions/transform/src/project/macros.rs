@@ -30,14 +30,7 @@ impl Macros {
             let exports = env
                 .add_template(file, text)
                 .and_then(|()| env.get_template(file)?.render_captured(()))
-                .map(|module| {
-                    module
-                        .state()
-                        .exports()
-                        .into_iter()
-                        .map(str::to_owned)
-                        .collect::<Vec<_>>()
-                })
+                .map(|module| module.state().exports().into_iter().map(str::to_owned).collect::<Vec<_>>())
                 .map_err(|error| failure(&error, file, &Self::default()))?;
             for name in exports {
                 if let Some(first) = homes.insert(name.clone(), file) {
@@ -64,10 +57,7 @@ impl Macros {
     /// The file and line of a line of the whole.
     pub(super) fn place(&self, line: usize) -> Place {
         let home = self.files.iter().rev().find(|(first, _)| *first <= line);
-        home.map_or_else(
-            || Place::new(MACROS, line),
-            |(first, file)| Place::new(file, line - first + 1),
-        )
+        home.map_or_else(|| Place::new(MACROS, line), |(first, file)| Place::new(file, line - first + 1))
     }
 
     /// Makes every macro known by its bare name, without a line of its own.
@@ -80,12 +70,7 @@ impl Macros {
 }
 
 fn macro_place(file: &str, files: &[(&str, &str)], name: &str) -> Place {
-    let text = files
-        .iter()
-        .find(|(other, _)| *other == file)
-        .map_or("", |(_, text)| text);
-    let line = text
-        .lines()
-        .position(|line| line.contains("macro") && line.contains(name));
+    let text = files.iter().find(|(other, _)| *other == file).map_or("", |(_, text)| text);
+    let line = text.lines().position(|line| line.contains("macro") && line.contains(name));
     Place::new(file, line.unwrap_or(0) + 1)
 }

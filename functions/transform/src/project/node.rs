@@ -137,16 +137,8 @@ impl Model {
     /// # Errors
     /// When the template fails with these vars; the error names its line.
     pub fn render(&self, context: &RenderContext) -> Result<Rendered, ProjectError> {
-        let template = Template {
-            file: &self.path,
-            text: &self.text,
-            schema: &self.schema,
-            table: &self.table,
-        };
-        let context = RenderContext {
-            incremental: context.incremental && self.is_incremental(),
-            ..context.clone()
-        };
+        let template = Template { file: &self.path, text: &self.text, schema: &self.schema, table: &self.table };
+        let context = RenderContext { incremental: context.incremental && self.is_incremental(), ..context.clone() };
         let (sql, _) = self.scope.render(template, &context, &self.config)?;
         let lines = map_lines(&self.text, &sql);
         Ok(Rendered { sql, lines })
@@ -154,10 +146,7 @@ impl Model {
 
     /// Names of the sources it reads, as `source.table`.
     pub fn source_names(&self) -> BTreeSet<String> {
-        self.sources
-            .iter()
-            .map(|(source, table)| format!("{source}.{table}"))
-            .collect()
+        self.sources.iter().map(|(source, table)| format!("{source}.{table}")).collect()
     }
 }
 
@@ -174,10 +163,6 @@ impl Rendered {
     /// holds as they are; for a line that Jinja made, the line of the expression or one beside it.
     pub fn source_line(&self, line: usize) -> usize {
         let index = line.saturating_sub(1);
-        self.lines
-            .get(index)
-            .or(self.lines.last())
-            .copied()
-            .unwrap_or(1)
+        self.lines.get(index).or(self.lines.last()).copied().unwrap_or(1)
     }
 }

@@ -70,36 +70,25 @@ pub(crate) fn read(file: &str, text: &str) -> Result<Properties, ProjectError> {
     }
     for (name, map) in entries(&yaml, &yaml.root, "sources", &[])? {
         for (table, inner) in entries(&yaml, map, "tables", &[Word::Name(name)])? {
-            properties
-                .sources
-                .push(source(&yaml, name, map, table, inner)?);
+            properties.sources.push(source(&yaml, name, map, table, inner)?);
         }
     }
     Ok(properties)
 }
 
-fn node(
-    yaml: &Yaml<'_>,
-    kind: Kind,
-    name: &str,
-    map: &Map<String, Value>,
-) -> Result<NodeProperties, ProjectError> {
+fn node(yaml: &Yaml<'_>, kind: Kind, name: &str, map: &Map<String, Value>) -> Result<NodeProperties, ProjectError> {
     let path = [Word::Key(kind.section()), Word::Name(name)];
     let mut settings = Vec::new();
     match map.get("config") {
         None | Some(Value::Null) => {}
         Some(Value::Object(config)) => {
             for (setting, value) in config {
-                let place =
-                    yaml.place(&[path[0], path[1], Word::Key("config"), Word::Key(setting)]);
+                let place = yaml.place(&[path[0], path[1], Word::Key("config"), Word::Key(setting)]);
                 settings.push((setting.clone(), value.clone(), place));
             }
         }
         Some(_) => {
-            return Err(yaml.error(
-                &[path[0], path[1], Word::Key("config")],
-                "config should be a mapping",
-            ));
+            return Err(yaml.error(&[path[0], path[1], Word::Key("config")], "config should be a mapping"));
         }
     }
     let (columns, tests) = columns(yaml, map, name, &path)?;
@@ -176,27 +165,16 @@ fn entries<'v>(
     path: &[Word<'_>],
 ) -> Result<Vec<Entry<'v>>, ProjectError> {
     let path: Vec<Word<'_>> = path.iter().copied().chain([Word::Key(key)]).collect();
-    let items =
-        list(map, key).ok_or_else(|| yaml.error(&path, format!("{key} should be a list")))?;
+    let items = list(map, key).ok_or_else(|| yaml.error(&path, format!("{key} should be a list")))?;
     items
         .iter()
         .map(|item| {
-            let named = item
-                .as_object()
-                .and_then(|map| text(map, "name").map(|name| (name, map)));
-            named.ok_or_else(|| {
-                yaml.error(
-                    &path,
-                    format!("each of {key} should be a mapping with a name"),
-                )
-            })
+            let named = item.as_object().and_then(|map| text(map, "name").map(|name| (name, map)));
+            named.ok_or_else(|| yaml.error(&path, format!("each of {key} should be a mapping with a name")))
         })
         .collect()
 }
 
 fn description(map: &Map<String, Value>) -> String {
-    text(map, "description")
-        .unwrap_or_default()
-        .trim()
-        .to_owned()
+    text(map, "description").unwrap_or_default().trim().to_owned()
 }

@@ -54,13 +54,7 @@ impl SeedType {
     }
 
     /// The order in which dbt tries types on a column.
-    const TRIED: [Self; 5] = [
-        Self::Int64,
-        Self::Float64,
-        Self::Date,
-        Self::DateTime,
-        Self::Bool,
-    ];
+    const TRIED: [Self; 5] = [Self::Int64, Self::Float64, Self::Date, Self::DateTime, Self::Bool];
 
     fn reads(self, cell: &str) -> bool {
         match self {
@@ -114,44 +108,28 @@ pub(crate) struct Table {
 }
 
 /// Reads a CSV file with a header. `types` are those that the project declares, by column, each with its place.
-pub(crate) fn read(
-    file: &str,
-    text: &str,
-    types: &[(String, String, Place)],
-) -> Result<Table, ProjectError> {
+pub(crate) fn read(file: &str, text: &str, types: &[(String, String, Place)]) -> Result<Table, ProjectError> {
     let at = |line: u64, message: String| ProjectError::Csv {
         place: Place::new(file, usize::try_from(line).unwrap_or(usize::MAX)),
         message,
     };
-    let mut reader =
-        csv::ReaderBuilder::new().from_reader(text.trim_start_matches('\u{feff}').as_bytes());
+    let mut reader = csv::ReaderBuilder::new().from_reader(text.trim_start_matches('\u{feff}').as_bytes());
     let broken = |error: csv::Error| {
         let line = error.position().map_or(1, csv::Position::line);
         match error.kind() {
-            csv::ErrorKind::UnequalLengths {
-                expected_len, len, ..
-            } => at(
-                line,
-                format!("the row has {len} cells, and the header {expected_len}"),
-            ),
+            csv::ErrorKind::UnequalLengths { expected_len, len, .. } => {
+                at(line, format!("the row has {len} cells, and the header {expected_len}"))
+            }
             _ => at(line, error.to_string()),
         }
     };
 
-    let header: Vec<String> = reader
-        .headers()
-        .map_err(broken)?
-        .iter()
-        .map(|name| name.trim().to_owned())
-        .collect();
+    let header: Vec<String> = reader.headers().map_err(broken)?.iter().map(|name| name.trim().to_owned()).collect();
     for (position, name) in header.iter().enumerate() {
         if !super::config::is_identifier(name) {
             return Err(at(1, format!("'{name}' is no name for a column")));
         }
-        if header[..position]
-            .iter()
-            .any(|other| other.eq_ignore_ascii_case(name))
-        {
+        if header[..position].iter().any(|other| other.eq_ignore_ascii_case(name)) {
             return Err(at(1, format!("the column '{name}' is there twice")));
         }
     }
@@ -161,22 +139,13 @@ pub(crate) fn read(
 
     let mut declared = vec![None; header.len()];
     for (column, name, place) in types {
-        let unknown = |message| ProjectError::Config {
-            place: place.clone(),
-            message,
-        };
-        let position = header
-            .iter()
-            .position(|other| other.eq_ignore_ascii_case(column));
+        let unknown = |message| ProjectError::Config { place: place.clone(), message };
+        let position = header.iter().position(|other| other.eq_ignore_ascii_case(column));
         let Some(slot) = position.and_then(|position| declared.get_mut(position)) else {
-            return Err(unknown(format!(
-                "column_types names '{column}', which {file} does not have"
-            )));
+            return Err(unknown(format!("column_types names '{column}', which {file} does not have")));
         };
         let Some(kind) = SeedType::named(name) else {
-            return Err(unknown(format!(
-                "'{name}' is no type for the column '{column}' of a seed"
-            )));
+            return Err(unknown(format!("'{name}' is no type for the column '{column}' of a seed")));
         };
         *slot = Some(kind);
     }
@@ -191,20 +160,12 @@ pub(crate) fn read(
 
     let mut columns = Vec::with_capacity(header.len());
     for (position, name) in header.into_iter().enumerate() {
-        let cells = || {
-            rows.iter()
-                .map(|row| row.get(position).and_then(Option::as_deref))
-        };
+        let cells = || rows.iter().map(|row| row.get(position).and_then(Option::as_deref));
         let kind = match declared[position] {
             Some(kind) => {
-                if let Some(row) =
-                    cells().position(|cell| cell.is_some_and(|cell| !kind.reads(cell.trim())))
-                {
+                if let Some(row) = cells().position(|cell| cell.is_some_and(|cell| !kind.reads(cell.trim()))) {
                     let cell = rows[row][position].as_deref().unwrap_or_default();
-                    return Err(at(
-                        lines[row],
-                        format!("'{cell}' in the column '{name}' is no {}", kind.name()),
-                    ));
+                    return Err(at(lines[row], format!("'{cell}' in the column '{name}' is no {}", kind.name())));
                 }
                 kind
             }
@@ -228,9 +189,5 @@ pub(crate) fn read(
 /// As in dbt, an empty cell is null, and so is the word.
 fn cell(text: &str) -> Option<String> {
     let trimmed = text.trim();
-    if trimmed.is_empty() || trimmed.eq_ignore_ascii_case("null") {
-        None
-    } else {
-        Some(text.to_owned())
-    }
+    if trimmed.is_empty() || trimmed.eq_ignore_ascii_case("null") { None } else { Some(text.to_owned()) }
 }

@@ -17,10 +17,7 @@ const SOURCES: &str = "sources:\n  - name: raw\n    tables:\n      - name: quake
 
 /// Loads a project of these files, with a `dbt_project.yml` unless they hold one.
 fn load(files: &[(&str, &str)]) -> Result<Project, ProjectError> {
-    let plain = [
-        ("dbt_project.yml", PROJECT),
-        ("models/d/sources.yml", SOURCES),
-    ];
+    let plain = [("dbt_project.yml", PROJECT), ("models/d/sources.yml", SOURCES)];
     Project::load(plain.iter().chain(files).map(|(path, text)| (*path, *text)))
 }
 
@@ -44,9 +41,6 @@ fn model<'p>(project: &'p Project, name: &str) -> &'p Model {
 }
 
 fn sql(model: &Model, incremental: bool) -> String {
-    let context = RenderContext {
-        incremental,
-        ..RenderContext::default()
-    };
+    let context = RenderContext { incremental, ..RenderContext::default() };
     model.render(&context).expect("it renders").sql
 }

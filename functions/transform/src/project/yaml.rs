@@ -28,10 +28,7 @@ impl<'a> Yaml<'a> {
             }
             Err(error) => {
                 let line = error.location().map_or(1, |location| location.line());
-                return Err(ProjectError::Yaml {
-                    place: Place::new(file, line),
-                    message: error.to_string(),
-                });
+                return Err(ProjectError::Yaml { place: Place::new(file, line), message: error.to_string() });
             }
         };
         Ok(Self { file, text, root })
@@ -46,11 +43,7 @@ impl<'a> Yaml<'a> {
             if let Some(line) = (from..lines.len()).find(|&line| word.is_in(lines[line])) {
                 found = line;
                 // A name and what it names may share a line: `- unique: {...}` does not, `- name: x` is followed by more.
-                from = if matches!(word, Word::Name(_)) {
-                    line + 1
-                } else {
-                    line
-                };
+                from = if matches!(word, Word::Name(_)) { line + 1 } else { line };
             }
         }
         Place::new(self.file, found + 1)
@@ -58,10 +51,7 @@ impl<'a> Yaml<'a> {
 
     /// An error of shape at the words.
     pub(crate) fn error(&self, words: &[Word<'_>], message: impl Into<String>) -> ProjectError {
-        ProjectError::Yaml {
-            place: self.place(words),
-            message: message.into(),
-        }
+        ProjectError::Yaml { place: self.place(words), message: message.into() }
     }
 }
 
@@ -82,16 +72,12 @@ impl Word<'_> {
                 if line[..at].ends_with(is_word) {
                     return false;
                 }
-                let value = line[at + key.len()..]
-                    .trim_start()
-                    .trim_start_matches(['"', '\'']);
-                value
-                    .strip_prefix(name)
-                    .is_some_and(|rest| !rest.starts_with(is_word))
+                let value = line[at + key.len()..].trim_start().trim_start_matches(['"', '\'']);
+                value.strip_prefix(name).is_some_and(|rest| !rest.starts_with(is_word))
             }),
-            Self::Key(key) => line.match_indices(key).any(|(at, _)| {
-                !line[..at].ends_with(is_word) && !line[at + key.len()..].starts_with(is_word)
-            }),
+            Self::Key(key) => line
+                .match_indices(key)
+                .any(|(at, _)| !line[..at].ends_with(is_word) && !line[at + key.len()..].starts_with(is_word)),
         }
     }
 }
@@ -116,7 +102,5 @@ pub(crate) fn text<'v>(map: &'v Map<String, Value>, key: &str) -> Option<&'v str
 
 /// A value as one writes it: text without quotes.
 pub(crate) fn shown(value: &Value) -> String {
-    value
-        .as_str()
-        .map_or_else(|| value.to_string(), str::to_owned)
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }

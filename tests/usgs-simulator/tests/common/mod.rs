@@ -15,17 +15,12 @@ pub(crate) fn at(text: &str) -> DateTime<Utc> {
 
 pub(crate) fn client() -> Client {
     static PROVIDER: Once = Once::new();
-    PROVIDER.call_once(|| {
-        rustls::crypto::ring::default_provider()
-            .install_default()
-            .unwrap()
-    });
+    PROVIDER.call_once(|| rustls::crypto::ring::default_provider().install_default().unwrap());
     Client::new()
 }
 
 pub(crate) fn month_path() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-        .join("../fixtures/usgs/all_month_2025-07-23T1512Z.csv.gz")
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../fixtures/usgs/all_month_2025-07-23T1512Z.csv.gz")
 }
 
 pub(crate) fn month() -> Catalogue {
@@ -56,11 +51,7 @@ pub(crate) fn five() -> Builder {
 }
 
 pub(crate) async fn get(running: &Running, target: &str) -> Response {
-    client()
-        .get(format!("{}{target}", running.base_url()))
-        .send()
-        .await
-        .unwrap()
+    client().get(format!("{}{target}", running.base_url())).send().await.unwrap()
 }
 
 pub(crate) async fn text(running: &Running, target: &str) -> (u16, String) {
@@ -70,21 +61,11 @@ pub(crate) async fn text(running: &Running, target: &str) -> (u16, String) {
 
 /// The ids of a CSV query, in its order.
 pub(crate) async fn ids(running: &Running, query: &str) -> Vec<String> {
-    let (status, body) = text(
-        running,
-        &format!("/fdsnws/event/1/query?format=csv&{query}"),
-    )
-    .await;
+    let (status, body) = text(running, &format!("/fdsnws/event/1/query?format=csv&{query}")).await;
     assert_eq!(status, 200, "{body}");
-    body.lines()
-        .skip(1)
-        .map(|row| row.split(',').nth(11).unwrap().to_owned())
-        .collect()
+    body.lines().skip(1).map(|row| row.split(',').nth(11).unwrap().to_owned()).collect()
 }
 
 pub(crate) fn header<'a>(response: &'a Response, name: &str) -> Option<&'a str> {
-    response
-        .headers()
-        .get(name)
-        .map(|value| value.to_str().unwrap())
+    response.headers().get(name).map(|value| value.to_str().unwrap())
 }

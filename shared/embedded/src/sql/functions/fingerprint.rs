@@ -142,3 +142,25 @@ pub(crate) fn fingerprint(text: &[u8]) -> i64 {
     };
     unsigned.cast_signed()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::fingerprint;
+
+    #[test]
+    fn every_class_of_length_agrees_with_google_s_implementation() {
+        let text = "0123456789abcdefghijklmnopqrstuvwxyz".repeat(8);
+        // As google/farmhash's Fingerprint64 gives them for the first bytes of `text`.
+        let known: [(usize, i64); 6] = [
+            (20, 431_701_769_709_949_819),
+            (40, 2_600_928_175_939_258_865),
+            (64, 1_368_775_656_680_954_964),
+            (65, -3_519_464_382_464_957_991),
+            (128, 3_887_300_331_607_618_324),
+            (200, 5_745_000_470_381_083_331),
+        ];
+        for (length, expected) in known {
+            assert_eq!(fingerprint(&text.as_bytes()[..length]), expected, "{length}");
+        }
+    }
+}
