@@ -187,6 +187,13 @@ pub struct Origin {
     pub first_line: u32,
 }
 
+impl Origin {
+    /// A text that begins on the first line of `file`.
+    pub fn new(file: impl Into<String>) -> Self {
+        Self { file: file.into(), first_line: 1 }
+    }
+}
+
 /// One model to build.
 #[derive(Debug, Clone)]
 pub struct ModelRun {

@@ -1,8 +1,10 @@
 //! A source that refuses, breaks off, lies about success, or never ends.
 
+use std::time::Duration;
+
 use shared::dataset::Ask;
 use tests::World;
-use usgs_simulator::{Column, Fault, HeaderFault, Recorded};
+use usgs_simulator::{Catalogue, Column, Fault, HeaderFault, Recorded};
 
 fn query(request: &Recorded) -> bool {
     request.path().ends_with("/query")
@@ -45,8 +47,25 @@ async fn answers_that_are_not_whole_are_fetched_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn answers_that_take_too_long_are_asked_for_in_smaller_parts() {
+    for fault in [Fault::Stall, Fault::SlowBody { chunk: 100, delay: Duration::from_millis(50) }] {
+        let month = Catalogue::from_path(tests::MONTH).unwrap();
+        let patience = Some(Duration::from_secs(5));
+        let world = World::with(month, |parts| parts.client.patience = patience).await.unwrap();
+        world.handle().fault(fault.when(query));
+        world.tick().await.unwrap();
+        assert_eq!(world.dead().await.unwrap().len(), 0);
+        let asked: Vec<_> = world.handle().requests().into_iter().filter(query).collect();
+        assert_eq!(asked.len(), 3, "the month, then its halves");
+        assert_eq!(asked[1].parameter("endtime"), asked[2].parameter("starttime"));
+        let counts = "select count(*), count(distinct event_id) from fct_earthquakes";
+        assert_eq!(world.query(counts).await.unwrap(), ["11146,11146"]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn too_many_events_for_one_answer_are_fetched_in_parts() {
-    let catalogue = usgs_simulator::Catalogue::from_path(tests::MONTH).unwrap();
+    let catalogue = Catalogue::from_path(tests::MONTH).unwrap();
     let source = usgs_simulator::Simulator::builder(catalogue).limit(3000).build().serve().await.unwrap();
     let parts = tests::parts(&source.base_url()).unwrap();
     let store = shared::store::Memory::default();
@@ -55,7 +74,7 @@ async fn too_many_events_for_one_answer_are_fetched_in_parts() {
     let request = shared::message::FetchRequest { dataset: "earthquakes".to_owned(), ask };
     pipeline.send(&request).await.unwrap();
     pipeline.bus.idle().await;
-    assert_eq!(pipeline.died(), 0);
+    assert_eq!(pipeline.bus.dead(), [] as [String; 0]);
     let counts = "select count(*), count(distinct event_id) from fct_earthquakes";
     assert_eq!(tests::query(&pipeline, counts).await.unwrap(), ["11146,11146"]);
     let asked = source.handle().requests().len();
@@ -66,7 +85,7 @@ async fn too_many_events_for_one_answer_are_fetched_in_parts() {
 async fn a_source_that_keeps_refusing_leaves_a_dead_letter_and_the_next_tick_heals() {
     let world = World::month().await.unwrap();
     world.tick().await.unwrap();
-    world.handle().advance(std::time::Duration::from_secs(1800));
+    world.handle().advance(Duration::from_secs(1800));
     world.handle().fault(Fault::status(500).times(usize::MAX));
     world.tick().await.unwrap();
     let dead = world.dead().await.unwrap();
@@ -76,4 +95,31 @@ async fn a_source_that_keeps_refusing_leaves_a_dead_letter_and_the_next_tick_hea
     world.tick().await.unwrap();
     assert_eq!(world.dead().await.unwrap().len(), 1);
     assert_eq!(world.query("select count(*) from fct_earthquakes").await.unwrap(), ["11146"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_are_spaced_and_a_pause_that_the_source_asks_for_is_given() {
+    let spacing = Duration::from_millis(40);
+    let world = World::with(Catalogue::empty(), |parts| parts.client.spacing = Some(spacing)).await.unwrap();
+    world.handle().fault(Fault::too_many_requests(Some("1")).when(query));
+    world.tick().await.unwrap();
+    assert_eq!(world.dead().await.unwrap().len(), 0);
+    let asked: Vec<_> = world.handle().requests().into_iter().map(|request| request.at).collect();
+    assert_eq!(asked.len(), 3, "its clock, the refusal, the answer");
+    assert!(asked[1] - asked[0] >= spacing);
+    assert!(asked[2] - asked[1] >= Duration::from_secs(1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_that_failed_is_not_asked_again_while_the_failure_is_cached() {
+    let cached = Duration::from_secs(1);
+    let change = |parts: &mut strata::pipeline::Parts| parts.client.failure_cache = Some(cached);
+    let world = World::with(Catalogue::empty(), change).await.unwrap();
+    world.handle().fault(Fault::HtmlWith200.when(query));
+    let (start, end) = ("2025-07-01T00:00:00Z".parse().unwrap(), "2025-07-02T00:00:00Z".parse().unwrap());
+    world.ask(Ask::Range { start, end }).await.unwrap();
+    assert_eq!(world.dead().await.unwrap().len(), 0);
+    let asked: Vec<_> = world.handle().requests().into_iter().map(|request| request.at).collect();
+    assert_eq!(asked.len(), 2, "the message came again at once, the request did not");
+    assert!(asked[1] - asked[0] >= cached);
 }

@@ -14,7 +14,7 @@ async fn tick(pipeline: &Pipeline) -> Result<()> {
     let ask = Ask::Tick { days: 1, sweep: false };
     pipeline.send(&FetchRequest { dataset: "harvests".to_owned(), ask }).await?;
     pipeline.bus.idle().await;
-    assert_eq!(pipeline.died(), 0);
+    assert_eq!(pipeline.bus.dead(), [] as [String; 0]);
     Ok(())
 }
 

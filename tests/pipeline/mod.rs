@@ -2,6 +2,7 @@
 
 mod harvests;
 mod incremental;
+mod models;
 mod month;
 mod quarantine;
 mod replay;

@@ -38,7 +38,7 @@ impl Replayed {
             strata::cli::From::Bronze => replay::from_bronze(&self.session, &*self.dataset, day).await?,
         };
         self.session.pipeline.bus.idle().await;
-        assert_eq!(self.session.pipeline.died(), 0);
+        assert_eq!(self.session.pipeline.bus.dead(), [] as [String; 0]);
         Ok(())
     }
 

@@ -25,6 +25,9 @@ pub const MONTH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/usgs/all_
 /// The folder with the files of the hours in which the service wrote no times.
 pub const GLITCH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/usgs/glitch_2024-10-07");
 
+/// The dbt project of the second dataset.
+pub const HARVESTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/harvests");
+
 /// Errors in tests are told, not handled.
 pub type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
@@ -57,8 +60,14 @@ pub struct World {
 impl World {
     /// A source with this catalogue, as of its newest change, and an empty pipeline.
     pub async fn new(catalogue: Catalogue) -> Result<Self> {
+        Self::with(catalogue, |_| ()).await
+    }
+
+    /// The same, with other settings.
+    pub async fn with(catalogue: Catalogue, change: impl FnOnce(&mut Parts)) -> Result<Self> {
         let source = Simulator::builder(catalogue).build().serve().await?;
-        let parts = parts(&source.base_url())?;
+        let mut parts = parts(&source.base_url())?;
+        change(&mut parts);
         let store = Memory::default();
         let pipeline = Pipeline::new(Arc::new(store.clone()), &parts, "test")?;
         Ok(Self { source, pipeline, store, parts })
@@ -119,7 +128,7 @@ impl World {
 
 /// The answer of a query, as CSV without its header.
 pub async fn query(pipeline: &Pipeline, sql: &str) -> Result<Vec<String>> {
-    let origin = Origin { file: "test".to_owned(), first_line: 1 };
+    let origin = Origin::new("test");
     let answer = pipeline.data.warehouse.query(sql, &origin).await?;
     let mut text = Vec::new();
     print(&answer, Format::Csv, &mut text)?;
@@ -142,7 +151,7 @@ pub async fn harvests_pipeline(store: &Memory) -> Result<(Pipeline, harvests::Fi
     let file = harvests::File::default();
     let mut parts = parts("http://unused.invalid")?;
     parts.datasets = Registry::new([Arc::new(harvests::Harvests) as _]);
-    parts.project = Arc::new(Project::from_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/harvests"))?);
+    parts.project = Arc::new(Project::from_dir(HARVESTS)?);
     parts.client.addresses.insert("harvests".to_owned(), file.serve().await?);
     let pipeline = Pipeline::new(Arc::new(store.clone()), &parts, "test")?;
     Ok((pipeline, file))

@@ -38,8 +38,22 @@ pub(crate) struct Answer {
     url: String,
     status: StatusCode,
     headers: HeaderMap,
-    body: Option<reqwest::Response>,
+    body: reqwest::Response,
     _turn: OwnedMutexGuard<Option<Instant>>,
+}
+
+/// Why an answer was not read to its end.
+#[derive(Debug)]
+pub(crate) enum Broken {
+    /// It took too long: smaller questions may do better.
+    TimedOut,
+    Failure(Failure),
+}
+
+impl<F: Into<Failure>> From<F> for Broken {
+    fn from(failure: F) -> Self {
+        Self::Failure(failure.into())
+    }
 }
 
 /// An answer that is not 200.
@@ -51,6 +65,12 @@ pub(crate) struct RefusedAnswer {
 }
 
 impl RefusedAnswer {
+    /// What a gateway would say of an answer that takes too long.
+    pub(crate) fn timed_out(url: String) -> Self {
+        let body = "no whole answer came in time".to_owned();
+        Self { url, status: StatusCode::GATEWAY_TIMEOUT, headers: HeaderMap::new(), body }
+    }
+
     /// What the source said, in one sentence.
     pub(crate) fn sentence(&self, query: &Query) -> String {
         let first = self
@@ -66,12 +86,7 @@ impl RefusedAnswer {
 impl Answer {
     pub(crate) fn new(url: String, response: reqwest::Response, turn: OwnedMutexGuard<Option<Instant>>) -> Self {
         let (status, headers) = (response.status(), response.headers().clone());
-        Self { url, status, headers, body: Some(response), _turn: turn }
-    }
-
-    /// No head within the time: what a gateway would call 504.
-    pub(crate) fn timed_out(url: String, turn: OwnedMutexGuard<Option<Instant>>) -> Self {
-        Self { url, status: StatusCode::GATEWAY_TIMEOUT, headers: HeaderMap::new(), body: None, _turn: turn }
+        Self { url, status, headers, body: response, _turn: turn }
     }
 
     pub(crate) fn url(&self) -> &str {
@@ -82,13 +97,10 @@ impl Answer {
         self.status == StatusCode::OK
     }
 
-    /// When the source made the answer; a time-out has no such time and needs none.
+    /// When the source made the answer.
     pub(crate) fn observed_at(&self, dataset: &dyn Dataset) -> Result<Timestamp, Failure> {
-        match dataset.source().observed_at(&self.headers) {
-            Some(at) => Ok(shared::capture::whole_seconds(at)),
-            None if self.body.is_none() => Ok(Timestamp::UNIX_EPOCH),
-            None => Err(Failure::Transient(format!("the answer of {} does not say when it was made", self.url))),
-        }
+        let said = dataset.source().observed_at(&self.headers).map(shared::capture::whole_seconds);
+        said.ok_or_else(|| Failure::Transient(format!("the answer of {} does not say when it was made", self.url)))
     }
 
     pub(crate) fn encoding(&self) -> Result<Encoding, Failure> {
@@ -103,11 +115,11 @@ impl Answer {
     }
 
     /// The next piece of the body as it came, or `None` at its end.
-    pub(crate) async fn chunk(&mut self) -> Result<Option<Bytes>, Failure> {
-        let Some(body) = &mut self.body else { return Ok(None) };
-        body.chunk().await.map_err(|error| {
-            let why = if error.is_timeout() { "it took too long".to_owned() } else { innermost(&error) };
-            Failure::Transient(format!("the answer of {} broke off: {why}", self.url))
+    pub(crate) async fn chunk(&mut self) -> Result<Option<Bytes>, Broken> {
+        let url = &self.url;
+        self.body.chunk().await.map_err(|error| match error.is_timeout() {
+            true => Broken::TimedOut,
+            false => Failure::Transient(format!("the answer of {url} broke off: {}", innermost(&error))).into(),
         })
     }
 

@@ -7,7 +7,7 @@ use shared::dataset::{Ask, Cursor, Dataset, Fingerprint, Query};
 use shared::function::Failure;
 use shared::store::Store;
 
-use crate::answer::Answer;
+use crate::answer::{Answer, Broken};
 use crate::reading::Reading;
 
 /// What is needed to store the answer to a query.
@@ -28,7 +28,7 @@ impl Capture<'_> {
         self,
         mut answer: Answer,
         known: Option<&Cursor>,
-    ) -> Result<(Option<Manifest>, Vec<Fingerprint>), Failure> {
+    ) -> Result<(Option<Manifest>, Vec<Fingerprint>), Broken> {
         let (store, clock, name) = (self.store, self.clock, self.dataset.name());
         let encoding = answer.encoding()?;
         let format = &self.query.format;

@@ -11,7 +11,7 @@ use shared::function::Failure;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use crate::answer::{Answer, Turn};
+use crate::answer::{Answer, Broken, Turn};
 
 const CONNECT: Duration = Duration::from_secs(10);
 /// Between two pieces of an answer.
@@ -30,6 +30,8 @@ pub struct Settings {
     pub spacing: Option<Duration>,
     /// A failed address may be asked again after this long, if not after 60 s.
     pub failure_cache: Option<Duration>,
+    /// A whole answer may take so long instead of 120 s.
+    pub patience: Option<Duration>,
     /// Who to write to about these requests; sent with each of them.
     pub contact: Option<String>,
 }
@@ -64,7 +66,7 @@ impl Client {
             .user_agent(agent)
             .connect_timeout(CONNECT)
             .read_timeout(SILENCE)
-            .timeout(ANSWER)
+            .timeout(settings.patience.unwrap_or(ANSWER))
             .pool_max_idle_per_host(1)
             .redirect(reqwest::redirect::Policy::limited(3))
             .build()
@@ -77,9 +79,19 @@ impl Client {
     /// # Errors
     /// [`Failure::Unreachable`] when there is no answer.
     pub async fn now(&self, dataset: &dyn Dataset, ours: Timestamp) -> Result<Timestamp, Failure> {
-        let answer = self.ask(dataset, &dataset.source().clock(ours)).await?;
-        // A refusal tells the time as well.
-        answer.observed_at(dataset)
+        match self.ask(dataset, &dataset.source().clock(ours)).await {
+            // A refusal tells the time as well.
+            Ok(answer) => answer.observed_at(dataset),
+            Err(Broken::TimedOut) => Err(Failure::Unreachable(format!("{} does not answer", self.address(dataset)))),
+            Err(Broken::Failure(failure)) => Err(failure),
+        }
+    }
+
+    /// The address of a query.
+    pub(crate) fn url(&self, dataset: &dyn Dataset, query: &Query) -> Result<reqwest::Url, Failure> {
+        let address = self.address(dataset);
+        reqwest::Url::parse_with_params(&format!("{address}{}", query.path), &query.parameters)
+            .map_err(|error| Failure::Poison(format!("'{address}' is no address of a source: {error}")))
     }
 
     fn address(&self, dataset: &dyn Dataset) -> String {
@@ -88,18 +100,19 @@ impl Client {
     }
 
     /// Sends a request and waits for the head of the answer.
-    pub(crate) async fn ask(&self, dataset: &dyn Dataset, query: &Query) -> Result<Answer, Failure> {
+    pub(crate) async fn ask(&self, dataset: &dyn Dataset, query: &Query) -> Result<Answer, Broken> {
         let address = self.address(dataset);
-        let url = reqwest::Url::parse_with_params(&format!("{address}{}", query.path), &query.parameters)
-            .map_err(|error| Failure::Poison(format!("'{address}' is no address of a source: {error}")))?;
+        let url = self.url(dataset, query)?;
         self.check(&address, url.as_str()).await?;
         let spacing = self.settings.spacing.unwrap_or_else(|| dataset.source().spacing());
         let turn = self.turn.take(spacing).await;
         let sent = self.http.get(url.clone()).header(header::ACCEPT_ENCODING, "gzip").send().await;
         match sent {
             Ok(response) => Ok(Answer::new(url.into(), response, turn)),
-            Err(error) if error.is_timeout() && !error.is_connect() => Ok(Answer::timed_out(url.into(), turn)),
-            Err(error) => Err(Failure::Unreachable(format!("{address} is not reachable: {}", innermost(&error)))),
+            Err(error) if error.is_timeout() && !error.is_connect() => Err(Broken::TimedOut),
+            Err(error) => {
+                Err(Failure::Unreachable(format!("{address} is not reachable: {}", innermost(&error))).into())
+            }
         }
     }
 

@@ -22,6 +22,7 @@ use shared::message::{CaptureStored, FetchRequest};
 use shared::store::Store;
 use shared::trace::Trace;
 
+use crate::answer::{Broken, RefusedAnswer};
 use crate::cursor::CursorObject;
 
 pub use client::{Client, Settings};
@@ -74,6 +75,7 @@ impl Fetch {
         Ok(())
     }
 
+    /// Asks, and stores the answer.
     async fn ask(
         &self,
         dataset: &dyn Dataset,
@@ -82,37 +84,30 @@ impl Fetch {
         again: Ask,
         cursor: Option<&CursorObject>,
     ) -> Result<Done, Failure> {
-        let ask = &message.body.ask;
+        let url = self.client.url(dataset, query)?.to_string();
         let known = cursor.and_then(|cursor| cursor.value.as_ref());
-        let answer = self.client.ask(dataset, query).await?;
-        let observed_at = answer.observed_at(dataset)?;
-        if !answer.is_success() {
-            let refused = answer.refusal().await;
-            let reason = refused.sentence(query);
-            let seen = Refused { status: refused.status, headers: &refused.headers, body: &refused.body };
-            return match dataset.source().refused(ask, known, message.attempt, &seen) {
-                Refusal::Split(parts) => {
-                    self.split(dataset, parts, message.trace).await?;
-                    if let Some(cursor) = cursor {
-                        // The parts are durable as messages, so whatever was published by now will come.
-                        cursor.advance(&*self.store, observed_at, Vec::new()).await?;
-                    }
-                    Ok(Done { inputs: vec![refused.url], stored: None, outcome: Outcome::Nothing })
+        let read = async {
+            let answer = self.client.ask(dataset, query).await?;
+            let observed_at = answer.observed_at(dataset)?;
+            if !answer.is_success() {
+                return Ok(Err((answer.refusal().await, Some(observed_at))));
+            }
+            let (store, clock) = (&*self.store, &*self.clock);
+            let capture = capture::Capture { dataset, query, again, observed_at, store, clock };
+            let (stored, seen) = capture.store(answer, known).await?;
+            Ok(Ok((stored, observed_at, seen)))
+        };
+        let (stored, observed_at, seen) = match read.await {
+            Ok(Ok(read)) => read,
+            Ok(Err((refused, at))) => return self.refused(dataset, message, query, cursor, refused, at).await,
+            Err(Broken::TimedOut) => {
+                let refused = RefusedAnswer::timed_out(url);
+                return self.refused(dataset, message, query, cursor, refused, None).await;
+            }
+            Err(Broken::Failure(failure)) => {
+                if matches!(failure, Failure::Transient(_)) {
+                    self.client.failed(&url).await;
                 }
-                Refusal::Later(after) => {
-                    self.client.pause(&refused.url, refused.status, after).await;
-                    Err(Failure::Later { reason, after })
-                }
-                Refusal::Never => Err(Failure::Poison(reason)),
-            };
-        }
-        let url = answer.url().to_owned();
-        let capture = capture::Capture { dataset, query, again, observed_at, store: &*self.store, clock: &*self.clock };
-        let finished = capture.store(answer, known).await;
-        let (stored, seen) = match finished {
-            Ok(finished) => finished,
-            Err(failure) => {
-                self.client.failed(&url).await;
                 return Err(failure);
             }
         };
@@ -125,6 +120,36 @@ impl Fetch {
         }
         let outcome = if stored.is_some() { Outcome::Done } else { Outcome::Nothing };
         Ok(Done { inputs: vec![url], stored, outcome })
+    }
+
+    /// Does what the source's answer calls for: smaller requests, or the same one later.
+    async fn refused(
+        &self,
+        dataset: &dyn Dataset,
+        message: &Received<FetchRequest>,
+        query: &Query,
+        cursor: Option<&CursorObject>,
+        refused: RefusedAnswer,
+        observed_at: Option<Timestamp>,
+    ) -> Result<Done, Failure> {
+        let reason = refused.sentence(query);
+        let known = cursor.and_then(|cursor| cursor.value.as_ref());
+        let seen = Refused { status: refused.status, headers: &refused.headers, body: &refused.body };
+        match dataset.source().refused(&message.body.ask, known, message.attempt, &seen) {
+            Refusal::Split(parts) => {
+                self.split(dataset, parts, message.trace).await?;
+                if let (Some(cursor), Some(observed_at)) = (cursor, observed_at) {
+                    // The parts are durable as messages, so whatever was published by now will come.
+                    cursor.advance(&*self.store, observed_at, Vec::new()).await?;
+                }
+                Ok(Done { inputs: vec![refused.url], stored: None, outcome: Outcome::Nothing })
+            }
+            Refusal::Later(after) => {
+                self.client.pause(&refused.url, refused.status, after).await;
+                Err(Failure::Later { reason, after })
+            }
+            Refusal::Never => Err(Failure::Poison(reason)),
+        }
     }
 
     async fn record(&self, message: &Received<FetchRequest>, started_at: Timestamp, done: Done) -> Result<(), Failure> {

@@ -59,14 +59,17 @@ async fn once(command: Command, data_dir: Option<&Path>, parts: &Parts, out: &mu
         Command::Tick { dataset, sweep } => {
             let dataset = parts.datasets.get(&dataset)?.name();
             let session = Session::start(folder()?, parts).await?;
-            operate::run(session, dataset, out, async |session| operate::tick(session, dataset, sweep).await).await
+            operate::run(session, &[dataset.to_owned()], out, async |session| {
+                operate::tick(session, dataset, sweep).await
+            })
+            .await
         }
         Command::Backfill { dataset, start, end } => {
             let dataset = parts.datasets.get(&dataset)?.name();
             operate::check_range(start, end)?;
             let session = Session::start(folder()?, parts).await?;
             let work = async |session: &Session| operate::backfill(session, dataset, start, end).await;
-            operate::run(session, dataset, out, work).await
+            operate::run(session, &[dataset.to_owned()], out, work).await
         }
         Command::Replay { dataset, day, from } => {
             let dataset = &**parts.datasets.get(&dataset)?;
@@ -76,27 +79,26 @@ async fn once(command: Command, data_dir: Option<&Path>, parts: &Parts, out: &mu
                 From::Raw => replay::from_raw(session, dataset, day).await,
                 From::Bronze => replay::from_bronze(session, dataset, day).await,
             };
-            operate::run(session, dataset.name(), out, work).await
+            operate::run(session, &[dataset.name().to_owned()], out, work).await
         }
         Command::Ingest { file, dataset, observed_at } => {
             let dataset = &**parts.datasets.get(&dataset)?;
             let session = Session::start(folder()?, parts).await?;
             let work = async |session: &Session| operate::ingest(session, dataset, &file, observed_at, parts).await;
-            operate::run(session, dataset.name(), out, work).await
+            operate::run(session, &[dataset.name().to_owned()], out, work).await
         }
         Command::Build { dataset, full_refresh } => {
             let datasets = operate::chosen(&parts.datasets, dataset.as_deref())?;
             let session = Session::start(folder()?, parts).await?;
-            let names = datasets.join(", ");
             let work = async |session: &Session| operate::build(session, &datasets, full_refresh).await;
-            operate::run(session, &names, out, work).await
+            operate::run(session, &datasets, out, work).await
         }
         Command::Test { dataset } => {
             let datasets = operate::chosen(&parts.datasets, dataset.as_deref())?;
             test(&data(&folder()?, parts), &datasets, out).await
         }
         Command::Query { sql, format } => {
-            let origin = Origin { file: "query".to_owned(), first_line: 1 };
+            let origin = Origin::new("query");
             let answer = data(&folder()?, parts).warehouse.query(&sql, &origin).await?;
             Ok(rows::print(&answer, format, out)?)
         }

@@ -176,9 +176,19 @@ impl Pipeline {
         }
     }
 
-    /// How many messages this process gave up.
-    pub fn died(&self) -> usize {
-        self.bus.died()
+    /// Fails when this process gave messages up, or data tests failed.
+    ///
+    /// # Errors
+    /// [`Problem::Failed`] says what.
+    pub fn complete(&self, failed_tests: &[String]) -> Result<(), Problem> {
+        let dead = self.bus.dead();
+        if !dead.is_empty() {
+            return Err(Problem::Failed(dead.join("; ")));
+        }
+        if !failed_tests.is_empty() {
+            return Err(Problem::Failed(format!("data tests fail: {}", failed_tests.join("; "))));
+        }
+        Ok(())
     }
 
     /// Ends the deliveries under way and starts no more.

@@ -102,3 +102,130 @@ pub(crate) fn in_partitions(by: &crate::project::PartitionBy, partitions: &BTree
         .collect();
     if ranges.is_empty() { "false".to_owned() } else { ranges.join(" or ") }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::project::Project;
+    use shared::warehouse::Change;
+
+    const PROJECT: [(&str, &str); 6] = [
+        ("dbt_project.yml", "name: p\nconfig-version: 2\nprofile: p\nmodels: {p: {d: {+schema: silver}}}\n"),
+        ("models/d/sources.yml", "sources: [{name: raw, tables: [{name: d}]}]\n"),
+        ("models/d/seen.sql", "select * from {{ source('raw', 'd') }}\n"),
+        ("models/d/all.sql", "{{ config(materialized='table') }} select * from {{ source('raw', 'd') }}\n"),
+        (
+            "models/d/merged.sql",
+            "{{ config(materialized='incremental', unique_key='id') }} select * from {{ source('raw', 'd') }}\n",
+        ),
+        (
+            "models/d/days.sql",
+            "{{ config(materialized='incremental', incremental_strategy='insert_overwrite',
+                partition_by={'field': 'day', 'data_type': 'date'}) }} select * from {{ source('raw', 'd') }}\n",
+        ),
+    ];
+
+    fn partitions(names: &[&str]) -> BTreeSet<Partition> {
+        names.iter().map(|name| name.parse().unwrap()).collect()
+    }
+
+    /// `raw.d` after these commits, the first of which is version 1.
+    fn raw(commits: &[&[&str]]) -> BTreeMap<TableName, TableState> {
+        let change = |(index, touched): (usize, &&[&str])| Change {
+            version: index as u64 + 1,
+            extent: Extent::Partitions(partitions(touched)),
+            cause: String::new(),
+        };
+        let state = TableState {
+            version: commits.len() as u64,
+            definition: String::new(),
+            inputs: BTreeMap::new(),
+            changes: commits.iter().enumerate().map(change).collect(),
+            rows: None,
+        };
+        [(TableName::raw("d"), state)].into()
+    }
+
+    /// A table that was built when `raw.d` had this version.
+    fn built(consumed: u64) -> TableState {
+        TableState {
+            version: 1,
+            definition: "same".into(),
+            inputs: [(TableName::raw("d"), consumed)].into(),
+            changes: Vec::new(),
+            rows: Some(0),
+        }
+    }
+
+    fn step(model: &str, definition: &str, state: Option<&TableState>, commits: &[&[&str]], again: &[&str]) -> Step {
+        let project = Project::load(PROJECT).unwrap();
+        let again = (!again.is_empty()).then(|| partitions(again));
+        decide(project.model(model).unwrap(), definition, state, &raw(commits), again.as_ref())
+    }
+
+    fn whole() -> Step {
+        Step::Build { how: Materialization::Table, changed: None }
+    }
+
+    const COMMITS: [&[&str]; 3] = [&["2025-07-01"], &["2025-07-02"], &["2025-07-02", "2025-07-03"]];
+
+    #[test]
+    fn nothing_is_done_when_all_changes_are_consumed() {
+        for model in ["seen", "all", "merged", "days"] {
+            assert_eq!(step(model, "same", Some(&built(3)), &COMMITS, &[]), Step::Nothing, "{model}");
+        }
+    }
+
+    #[test]
+    fn an_incremental_model_catches_up_from_the_version_that_it_consumed() {
+        let changed = partitions(&["2025-07-02", "2025-07-03"]);
+        let merge = Materialization::Merge { unique_key: vec!["id".into()] };
+        let expected = Step::Build { how: merge, changed: Some(changed.clone()) };
+        assert_eq!(step("merged", "same", Some(&built(1)), &COMMITS, &[]), expected);
+        let overwrite = Materialization::Overwrite { partitions: changed.clone() };
+        let expected = Step::Build { how: overwrite, changed: Some(changed) };
+        assert_eq!(step("days", "same", Some(&built(1)), &COMMITS, &[]), expected);
+        assert_eq!(step("all", "same", Some(&built(1)), &COMMITS, &[]), whole());
+        assert_eq!(
+            step("seen", "same", Some(&built(1)), &COMMITS, &[]),
+            Step::Nothing,
+            "a view has nothing to catch up"
+        );
+    }
+
+    #[test]
+    fn a_change_whose_extent_is_not_known_rebuilds_in_full() {
+        for model in ["merged", "days"] {
+            assert_eq!(step(model, "same", None, &COMMITS, &[]), whole(), "no table yet");
+            assert_eq!(step(model, "other", Some(&built(3)), &COMMITS, &[]), whole(), "another model");
+            assert_eq!(step(model, "same", Some(&built(9)), &COMMITS, &[]), whole(), "another table of that name");
+            let mut never_read = built(3);
+            never_read.inputs.clear();
+            assert_eq!(step(model, "same", Some(&never_read), &COMMITS, &[]), whole(), "an input that is new");
+        }
+        assert_eq!(step("days", "same", Some(&built(0)), &[&["2025"]], &[]), whole(), "years are not its partitions");
+    }
+
+    #[test]
+    fn what_is_asked_for_again_counts_as_changed() {
+        let changed = partitions(&["2025-07-01"]);
+        let how = Materialization::Overwrite { partitions: changed.clone() };
+        let expected = Step::Build { how, changed: Some(changed) };
+        assert_eq!(step("days", "same", Some(&built(3)), &COMMITS, &["2025-07-01"]), expected);
+    }
+
+    #[test]
+    fn conditions_are_literals_of_the_columns_type() {
+        let by = |by| crate::project::PartitionBy { field: "at".into(), by };
+        let days = partitions(&["2025-12-31"]);
+        let date = in_partitions(&by(PartitionKind::Date(Granularity::Day)), &days);
+        assert_eq!(date, "at >= date '2025-12-31' and at < date '2026-01-01'");
+        let timestamp = in_partitions(&by(PartitionKind::Timestamp(Granularity::Day)), &days);
+        let expected = "at >= timestamp '2025-12-31 00:00:00+00' and at < timestamp '2026-01-01 00:00:00+00'";
+        assert_eq!(timestamp, expected);
+        let years = partitions(&["2018", "2019"]);
+        let range = PartitionKind::Int64 { start: 0, end: 3000, interval: 1 };
+        assert_eq!(in_partitions(&by(range), &years), "at = 2018 or at = 2019");
+        assert_eq!(in_partitions(&by(range), &BTreeSet::new()), "false");
+    }
+}

@@ -191,7 +191,7 @@ impl Runner {
                 materialization: how,
                 layout: layout(model),
                 sql: rendered.sql.clone(),
-                origin: Origin { file: model.path.clone(), first_line: 1 },
+                origin: Origin::new(&model.path),
                 definition,
                 inputs: inputs.iter().map(|(table, state)| (table.clone(), state.version)).collect(),
                 expected: state.as_ref().map(|state| state.version),
@@ -293,7 +293,7 @@ impl Runner {
     async fn test_table(&self, name: &str, filter: Option<&str>) -> Result<Vec<TestResult>, RunError> {
         let tests = self.project.tests_of(name);
         let Some(sql) = combined_sql(tests.iter().copied(), &self.naming, filter) else { return Ok(Vec::new()) };
-        let origin = Origin { file: format!("the data tests of {name}"), first_line: 1 };
+        let origin = Origin::new(format!("the data tests of {name}"));
         let answer = self.warehouse.query(&sql, &origin).await?;
         let mut results = Vec::new();
         for (test, failures) in answer.batches.iter().flat_map(counts) {

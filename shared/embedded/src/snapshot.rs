@@ -66,16 +66,11 @@ impl<'a> Snapshot<'a> {
         depth: usize,
     ) -> BoxFuture<'b, Result<LogicalPlan, WarehouseError>> {
         async move {
-            let place = sql::Origin { file: origin.file.clone(), first_line: origin.first_line };
-            let refused = |error: sql::SqlError| {
-                let sql::SqlError { file, line, column, message } = error;
-                WarehouseError::from(SqlError { file, line, column, message })
-            };
             let catalog = MemoryCatalogProvider::new();
             let state = self.session.state();
             let defaults = &state.config().options().catalog;
             let (default_catalog, default_schema) = (defaults.default_catalog.clone(), defaults.default_schema.clone());
-            for read in sql::tables(&text, &place).map_err(refused)? {
+            for read in sql::tables(&text, &origin)? {
                 let table = match &read.schema {
                     Some(schema) => TableName::new(schema, &read.table),
                     None => self.anywhere(&read.table, &text, &origin).await?,
@@ -98,7 +93,7 @@ impl<'a> Snapshot<'a> {
             let catalogs = MemoryCatalogProviderList::new();
             catalogs.register_catalog(default_catalog, Arc::new(catalog));
             let state = SessionStateBuilder::new_from_existing(state).with_catalog_list(Arc::new(catalogs)).build();
-            sql::plan(&SessionContext::new_with_state(state), &text, &place).await.map_err(refused)
+            Ok(sql::plan(&SessionContext::new_with_state(state), &text, &origin).await?)
         }
         .boxed()
     }

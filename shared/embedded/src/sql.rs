@@ -8,7 +8,7 @@
 //!
 //! Invariant: what runs here runs in BigQuery and means the same there. The supported SQL is a
 //! stated subset (`supported` lists the functions, `refuse` the constructs that are outside);
-//! anything else is an [`SqlError`], never another result.
+//! anything else is an [`SqlError`](shared::warehouse::SqlError), never another result.
 //!
 //! # Known differences
 //! - Column names come out in lower case. A GEOGRAPHY is its well-known text, and only points exist.
@@ -37,8 +37,7 @@ mod tables;
 #[cfg(test)]
 mod tests;
 
-pub use error::{Origin, SqlError};
 pub use normalize::{bigquery_type, normalize};
 pub use plan::plan;
 pub use session::{session, session_with};
-pub use tables::{TableName, tables};
+pub use tables::{Reference, tables};

@@ -3,7 +3,6 @@
 //! Invariant: a message is an object in the store from before its publish is confirmed until it is acknowledged or is a
 //! dead letter. So a process that dies in between leaves its messages to the next one, see [`Local::adopt`].
 
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -97,7 +96,7 @@ struct Inner {
     spool: String,
     subscriptions: Mutex<Vec<(Subscription, Arc<Semaphore>)>>,
     pending: watch::Sender<usize>,
-    died: AtomicUsize,
+    dead: Mutex<Vec<String>>,
     stop: CancellationToken,
     events: broadcast::Sender<Event>,
 }
@@ -118,7 +117,7 @@ impl Local {
             spool: format!("bus/{holder}"),
             subscriptions: Mutex::default(),
             pending: watch::Sender::new(0),
-            died: AtomicUsize::new(0),
+            dead: Mutex::default(),
             stop: CancellationToken::new(),
             events: broadcast::Sender::new(1024),
         };
@@ -160,9 +159,9 @@ impl Local {
         self.idle().await;
     }
 
-    /// How many messages were given up so far.
-    pub fn died(&self) -> usize {
-        self.inner.died.load(Ordering::Relaxed)
+    /// The messages that this process gave up: a sentence each.
+    pub fn dead(&self) -> Vec<String> {
+        self.inner.dead.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// What the bus does from now on.
@@ -315,7 +314,8 @@ impl Delivery {
             // The message stays where it is, for the next process to try.
             Err(error) => tracing::error!(%message, %error, "a dead letter could not be stored"),
         }
-        inner.died.fetch_add(1, Ordering::Relaxed);
+        let sentence = format!("{} gave a message up: {}", self.subscription.name, problem.error);
+        inner.dead.lock().unwrap_or_else(PoisonError::into_inner).push(sentence);
         inner.tell(Event::Dead { subscription: self.subscription.name, message, problem });
     }
 
@@ -348,7 +348,7 @@ mod tests {
     use crate::store::Memory;
     use axum::routing::post;
     use std::collections::BTreeMap;
-    use std::sync::atomic::AtomicU32;
+    use std::sync::atomic::{AtomicU32, Ordering};
 
     fn parcel() -> Parcel {
         Parcel { data: "{}".into(), attributes: BTreeMap::new() }

@@ -7,7 +7,7 @@
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use chrono::{DateTime, TimeDelta};
+use chrono::{DateTime, Datelike, TimeDelta};
 use http::{HeaderMap, StatusCode, header};
 
 use crate::clock::Timestamp;
@@ -135,8 +135,11 @@ const QUERY: &str = "/fdsnws/event/1/query";
 const COUNT: &str = "/fdsnws/event/1/count";
 /// Before the first event of the catalogue.
 const BEGINNING: &str = "1600-01-01T00:00:00Z";
-/// A longer range is split before it is asked for. Most years since 1970 hold more than an answer may, and say so.
-const LONGEST_RANGE: TimeDelta = TimeDelta::days(366);
+/// A longer range is split before it is asked for. A month holds at most some 15,000 events, unless there is a swarm;
+/// before this year, a year holds fewer.
+const LONGEST_RANGE: TimeDelta = TimeDelta::days(31);
+const LONGEST_OLD_RANGE: TimeDelta = TimeDelta::days(366);
+const OLD: i32 = 1960;
 /// A range this short is not split any more because of a time-out.
 const SHORTEST_RANGE: TimeDelta = TimeDelta::days(1);
 const OVERLAP: TimeDelta = TimeDelta::hours(2);
@@ -174,8 +177,8 @@ impl Source for Usgs {
 
     fn plan(&self, ask: &Ask, cursor: Option<&Cursor>, now: Option<Timestamp>) -> Plan {
         match (ask, cursor, now) {
-            (Ask::Range { start, end }, ..) if *end - *start > LONGEST_RANGE => {
-                Plan::Split(ranges(*start, *end, LONGEST_RANGE), None)
+            (Ask::Range { start, end }, ..) if *end - *start > longest(*start) => {
+                Plan::Split(ranges(*start, *end, longest), None)
             }
             (Ask::Range { start, end }, ..) => {
                 Plan::Query { query: query(*start, Some(*end), None), again: ask.clone() }
@@ -191,7 +194,7 @@ impl Source for Usgs {
             (Ask::Tick { .. }, None, None) => Plan::NeedsClock,
             (Ask::Tick { days, .. }, None, Some(now)) => {
                 let start = now - TimeDelta::days(i64::from(*days));
-                Plan::Split(ranges(start, now, LONGEST_RANGE), Some(now))
+                Plan::Split(ranges(start, now, longest), Some(now))
             }
         }
     }
@@ -253,13 +256,19 @@ fn query(start: Timestamp, end: Option<Timestamp>, since: Option<Timestamp>) -> 
     Query { path: QUERY.to_owned(), parameters, format: "csv".to_owned() }
 }
 
-/// Splits a range into parts of at most `longest` that share their boundary second.
-fn ranges(start: Timestamp, end: Timestamp, longest: TimeDelta) -> Vec<Ask> {
+/// How long a range that begins here may be.
+fn longest(start: Timestamp) -> TimeDelta {
+    if start.year() < OLD { LONGEST_OLD_RANGE } else { LONGEST_RANGE }
+}
+
+/// Splits a range into parts that are as long as `longest` allows and share their boundary second.
+fn ranges(start: Timestamp, end: Timestamp, longest: impl Fn(Timestamp) -> TimeDelta) -> Vec<Ask> {
     let mut parts = Vec::new();
     let mut from = start;
-    while end - from > longest {
-        parts.push(Ask::Range { start: from, end: from + longest });
-        from += longest;
+    while end - from > longest(from) {
+        let to = from + longest(from);
+        parts.push(Ask::Range { start: from, end: to });
+        from = to;
     }
     parts.push(Ask::Range { start: from, end });
     parts
@@ -277,7 +286,7 @@ fn length(ask: &Ask) -> TimeDelta {
 fn split(ask: &Ask, cursor: Option<&Cursor>, parts: u64) -> Option<Vec<Ask>> {
     let even = |start: Timestamp, end: Timestamp| {
         let step = TimeDelta::seconds((end - start).num_seconds().div_euclid(i64::try_from(parts).ok()?) + 1);
-        (end - start > TimeDelta::seconds(1)).then(|| ranges(start, end, step))
+        (end - start > TimeDelta::seconds(1)).then(|| ranges(start, end, |_| step))
     };
     match ask {
         Ask::Range { start, end } => even(*start, *end),
@@ -368,7 +377,7 @@ mod tests {
         for part in parts {
             let Ask::Range { start, end } = part else { panic!() };
             assert_eq!(start, reached);
-            assert!(end - start <= LONGEST_RANGE);
+            assert!(end - start <= longest(start));
             reached = end;
         }
         assert_eq!(reached, end);

@@ -141,9 +141,13 @@ fn failed(action: &'static str, name: &str, error: &io::Error) -> StoreError {
     let name = name.to_owned();
     match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => StoreError::NotFound { name },
-        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::InvalidInput => {
-            StoreError::Permanent { action, name, reason: error.to_string() }
-        }
+        // A disk that is full does not empty itself while somebody waits.
+        io::ErrorKind::StorageFull
+        | io::ErrorKind::QuotaExceeded
+        | io::ErrorKind::FileTooLarge
+        | io::ErrorKind::PermissionDenied
+        | io::ErrorKind::ReadOnlyFilesystem
+        | io::ErrorKind::InvalidInput => StoreError::Permanent { action, name, reason: error.to_string() },
         _ => StoreError::Transient { action, name, reason: error.to_string() },
     }
 }

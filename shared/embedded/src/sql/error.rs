@@ -1,47 +1,11 @@
-//! Where a text came from, and the one error that this module returns.
+//! From the errors of the parser, of DataFusion and of our own refusals to the one error that this module returns.
 //!
 //! Invariant: every error names a file, a line and a column of the text that its author can open,
 //! and one sentence about what is wrong.
 
-use std::fmt;
-
 use datafusion::error::DataFusionError;
 use datafusion::sql::sqlparser::tokenizer::{Location, Span};
-
-/// Where an SQL text came from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Origin {
-    /// The model's path, such as `models/staging/stg_earthquakes.sql`, or a word such as `query`.
-    pub file: String,
-    /// The line of that file on which the text begins, counted from one.
-    pub first_line: u32,
-}
-
-impl Origin {
-    /// A text that begins on the first line of `file`.
-    pub fn new(file: impl Into<String>) -> Self {
-        Self { file: file.into(), first_line: 1 }
-    }
-}
-
-/// An SQL text that is not run, and why.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub struct SqlError {
-    /// The file of the text's [`Origin`].
-    pub file: String,
-    /// The line in that file, counted from one.
-    pub line: u32,
-    /// The column in that line, counted from one.
-    pub column: u32,
-    /// One sentence, lower-case, without a full stop.
-    pub message: String,
-}
-
-impl fmt::Display for SqlError {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{}:{}:{}: {}", self.file, self.line, self.column, self.message)
-    }
-}
+use shared::warehouse::{Origin, SqlError};
 
 /// A refusal inside the text, before it is known which file the text is from.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -7,8 +7,9 @@ use datafusion::prelude::SessionContext;
 use datafusion::sql::parser::Statement as PlannerStatement;
 use datafusion::sql::sqlparser::ast::Statement;
 use datafusion::sql::sqlparser::tokenizer::{Location, Token, TokenWithSpan};
+use shared::warehouse::{Origin, SqlError};
 
-use super::error::{Origin, Refusal, SqlError, from_planner};
+use super::error::{Refusal, from_planner};
 use super::parse::parse;
 use super::refuse::refuse;
 use super::rewrite::rewrite;

@@ -8,21 +8,22 @@ use std::fmt;
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{Ident, ObjectName, Query, Spanned, TableFactor, Visit, Visitor};
+use shared::warehouse::{Origin, SqlError};
 
-use super::error::{Origin, Refusal, SqlError};
+use super::error::Refusal;
 use super::parse::parse;
 use super::refuse;
 
 /// A table as SQL names it, the project left out.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct TableName {
+pub struct Reference {
     /// The schema (BigQuery's dataset), if the text says it.
     pub schema: Option<String>,
     /// The table. As in BigQuery, case matters.
     pub table: String,
 }
 
-impl fmt::Display for TableName {
+impl fmt::Display for Reference {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.schema {
             Some(schema) => write!(formatter, "{schema}.{}", self.table),
@@ -32,7 +33,7 @@ impl fmt::Display for TableName {
 }
 
 /// The tables that the query in `sql` reads, each once, in order of name.
-pub fn tables(sql: &str, origin: &Origin) -> Result<Vec<TableName>, SqlError> {
+pub fn tables(sql: &str, origin: &Origin) -> Result<Vec<Reference>, SqlError> {
     let (query, _) = parse(sql).map_err(|refusal| refusal.locate(origin))?;
     refuse::refuse(&query).map_err(|refusal| refusal.locate(origin))?;
     let mut finder = Finder { scopes: Scopes::default(), found: BTreeSet::new() };
@@ -44,7 +45,7 @@ pub fn tables(sql: &str, origin: &Origin) -> Result<Vec<TableName>, SqlError> {
 
 struct Finder {
     scopes: Scopes,
-    found: BTreeSet<TableName>,
+    found: BTreeSet<Reference>,
 }
 
 impl Visitor for Finder {
@@ -77,7 +78,7 @@ impl Visitor for Finder {
 /// What a name in FROM stands for.
 pub(crate) enum Named {
     /// A stored table.
-    Table(TableName),
+    Table(Reference),
     /// A common table expression, in lower case.
     Expression(String),
 }
@@ -132,7 +133,7 @@ impl Scopes {
             let message = format!("{name} is not a table's name: write table, schema.table or project.schema.table");
             return Err(Refusal::new(name.span(), message));
         }
-        Ok(Named::Table(TableName { schema, table }))
+        Ok(Named::Table(Reference { schema, table }))
     }
 }
 

@@ -14,8 +14,9 @@ use arrow::datatypes::{DataType, Field, Schema};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion::catalog::MemTable;
 use datafusion::prelude::SessionContext;
+use shared::warehouse::Origin;
 
-use super::{Origin, normalize, plan, session};
+use super::{normalize, plan, session};
 
 /// A session with a small table `readings` of four rows, and the same as `Lab.Readings`.
 fn context() -> SessionContext {

@@ -1,6 +1,8 @@
 //! Where an error points.
 
-use super::super::{Origin, TableName, plan, tables};
+use shared::warehouse::Origin;
+
+use super::super::{Reference, plan, tables};
 
 async fn error(sql: &str) -> String {
     let origin = Origin { file: "models/x.sql".into(), first_line: 10 };
@@ -49,7 +51,7 @@ fn tables_are_found_wherever_they_are_read() {
         SELECT (SELECT MAX(y) FROM d.y) FROM b JOIN `p-1`.d.X ON TRUE
         WHERE id IN (SELECT id FROM plain) UNION ALL SELECT 1 FROM A";
     let found = tables(sql, &Origin::new("query")).unwrap();
-    let name = |schema: Option<&str>, table: &str| TableName { schema: schema.map(str::to_owned), table: table.into() };
+    let name = |schema: Option<&str>, table: &str| Reference { schema: schema.map(str::to_owned), table: table.into() };
     let wanted =
         vec![name(None, "a"), name(None, "plain"), name(Some("d"), "X"), name(Some("d"), "x"), name(Some("d"), "y")];
     assert_eq!(found, wanted);

@@ -5,7 +5,9 @@ use proptest::prelude::*;
 use super::super::parse::parse;
 use super::super::refuse::refuse;
 use super::super::rewrite::rewrite;
-use super::super::{Origin, plan, tables};
+use shared::warehouse::Origin;
+
+use super::super::{plan, tables};
 
 /// Words that make texts which get far.
 const WORDS: &[&str] = &[

@@ -1,6 +1,8 @@
 //! What is outside the subset is refused on its line and by its name.
 
-use super::super::{Origin, plan};
+use shared::warehouse::Origin;
+
+use super::super::plan;
 
 #[rustfmt::skip]
 const REFUSED: &[(&str, u32, &str)] = &[

@@ -1,6 +1,8 @@
 //! Results have BigQuery's types and names.
 
-use super::super::{Origin, normalize, plan};
+use shared::warehouse::Origin;
+
+use super::super::{normalize, plan};
 
 async fn columns(sql: &str) -> Vec<String> {
     let planned = plan(&super::context(), sql, &Origin::new("query")).await.unwrap();
