@@ -11,7 +11,7 @@ use shared::function::Failure;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use crate::answer::{Answer, Broken, Turn};
+use crate::answer::{Answer, Broken, RefusedAnswer, Turn};
 
 const CONNECT: Duration = Duration::from_secs(10);
 /// Between two pieces of an answer.
@@ -20,6 +20,9 @@ const SILENCE: Duration = Duration::from_secs(60);
 const ANSWER: Duration = Duration::from_secs(120);
 /// A failure of an address is not asked for again within this time.
 const FAILURE_CACHE: Duration = Duration::from_secs(60);
+
+/// A source that asks for more is asked again all the same.
+const LONGEST_PAUSE: Duration = Duration::from_secs(24 * 3600);
 
 /// How to ask.
 #[derive(Debug, Clone, Default)]
@@ -130,6 +133,14 @@ impl Client {
             }
             Some(after) => Err(Failure::Later { reason: format!("{url} failed a moment ago"), after }),
             None => Ok(()),
+        }
+    }
+
+    /// How long to leave a source alone: what it asks for itself, else at most as long as failures are cached.
+    pub(crate) fn pause_of(&self, refused: &RefusedAnswer, after: Duration) -> Duration {
+        match self.settings.failure_cache {
+            Some(cached) if !refused.headers.contains_key(header::RETRY_AFTER) => after.min(cached),
+            _ => after.min(LONGEST_PAUSE),
         }
     }
 

@@ -81,28 +81,30 @@ impl Fetch {
         dataset: &dyn Dataset,
         message: &Received<FetchRequest>,
         query: &Query,
-        again: Ask,
+        again: &Ask,
         cursor: Option<&CursorObject>,
     ) -> Result<Done, Failure> {
         let url = self.client.url(dataset, query)?.to_string();
         let known = cursor.and_then(|cursor| cursor.value.as_ref());
         let read = async {
             let answer = self.client.ask(dataset, query).await?;
-            let observed_at = answer.observed_at(dataset)?;
+            let observed_at = answer.observed_at(dataset);
             if !answer.is_success() {
-                return Ok(Err((answer.refusal().await, Some(observed_at))));
+                return Ok(Err((answer.refusal().await, observed_at.ok())));
             }
+            let observed_at = observed_at?;
             let (store, clock) = (&*self.store, &*self.clock);
+            let again = again.clone();
             let capture = capture::Capture { dataset, query, again, observed_at, store, clock };
             let (stored, seen) = capture.store(answer, known).await?;
             Ok(Ok((stored, observed_at, seen)))
         };
         let (stored, observed_at, seen) = match read.await {
             Ok(Ok(read)) => read,
-            Ok(Err((refused, at))) => return self.refused(dataset, message, query, cursor, refused, at).await,
+            Ok(Err((refused, at))) => return self.refused(dataset, message, query, again, cursor, refused, at).await,
             Err(Broken::TimedOut) => {
                 let refused = RefusedAnswer::timed_out(url);
-                return self.refused(dataset, message, query, cursor, refused, None).await;
+                return self.refused(dataset, message, query, again, cursor, refused, None).await;
             }
             Err(Broken::Failure(failure)) => {
                 if matches!(failure, Failure::Transient(_)) {
@@ -123,11 +125,13 @@ impl Fetch {
     }
 
     /// Does what the source's answer calls for: smaller requests, or the same one later.
+    #[expect(clippy::too_many_arguments, reason = "all that is known of one refusal")]
     async fn refused(
         &self,
         dataset: &dyn Dataset,
         message: &Received<FetchRequest>,
         query: &Query,
+        again: &Ask,
         cursor: Option<&CursorObject>,
         refused: RefusedAnswer,
         observed_at: Option<Timestamp>,
@@ -135,7 +139,7 @@ impl Fetch {
         let reason = refused.sentence(query);
         let known = cursor.and_then(|cursor| cursor.value.as_ref());
         let seen = Refused { status: refused.status, headers: &refused.headers, body: &refused.body };
-        match dataset.source().refused(&message.body.ask, known, message.attempt, &seen) {
+        match dataset.source().refused(again, known, message.attempt, &seen) {
             Refusal::Split(parts) => {
                 self.split(dataset, parts, message.trace).await?;
                 if let (Some(cursor), Some(observed_at)) = (cursor, observed_at) {
@@ -145,6 +149,7 @@ impl Fetch {
                 Ok(Done { inputs: vec![refused.url], stored: None, outcome: Outcome::Nothing })
             }
             Refusal::Later(after) => {
+                let after = self.client.pause_of(&refused, after);
                 self.client.pause(&refused.url, refused.status, after).await;
                 Err(Failure::Later { reason, after })
             }
@@ -191,7 +196,7 @@ impl Function for Fetch {
         };
         let known = cursor.as_ref().and_then(|cursor| cursor.value.as_ref());
         let done = match self.plan(dataset, ask, known).await? {
-            Plan::Query { query, again } => self.ask(dataset, &message, &query, again, cursor.as_ref()).await?,
+            Plan::Query { query, again } => self.ask(dataset, &message, &query, &again, cursor.as_ref()).await?,
             Plan::Split(parts, reached) => {
                 self.split(dataset, parts, message.trace).await?;
                 if let (Some(cursor), Some(reached)) = (&cursor, reached) {

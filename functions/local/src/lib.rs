@@ -132,7 +132,8 @@ fn existing(data_dir: Option<&Path>) -> PathBuf {
     let live = PathBuf::from(DATA_DIR);
     match data_dir {
         Some(path) => path.to_owned(),
-        None if !live.exists() && sample_of(&live).exists() => {
+        // A run that found no source has made the folder, and nothing in it.
+        None if !live.join("raw").exists() && sample_of(&live).exists() => {
             let sample = sample_of(&live);
             tracing::warn!("there are no live data: this is the recorded month in {}", sample.display());
             sample

@@ -1,7 +1,7 @@
 //! The program as a person runs it: results, exit codes, signals, and what is left in the folder.
 
 use std::io::{BufRead, BufReader, Read};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
 
 /// Nobody listens on this port.
@@ -39,7 +39,8 @@ fn fail(folder: &Path, arguments: &[&str], code: i32) -> String {
 /// All rows of the tables that people query.
 fn tables(folder: &Path) -> Vec<String> {
     let queries = [
-        "select * from raw.earthquakes order by id, _row_hash",
+        // Which of two captures of one second a row is credited to is settled by their random names.
+        "select * except (_capture) from raw.earthquakes order by id, _row_hash",
         "select * from silver.stg_earthquakes order by event_id",
         "select * from gold.fct_earthquakes order by event_id",
         "select * from gold.mart_daily_seismicity order by event_date",
@@ -195,10 +196,7 @@ fn a_killed_run_is_finished_by_the_next() {
     succeed(&killed, &["up", "--sample", "--once"]);
     let status: serde_json::Value = serde_json::from_str(&succeed(&killed, &["status", "--format", "json"])).unwrap();
     assert_eq!(status["messages_waiting"], 0);
-    let columns = "select * except (_capture) from raw.earthquakes order by id, _row_hash";
-    let raw = |folder: &PathBuf| succeed(folder, &["query", columns, "--format", "csv"]);
-    assert_eq!(raw(&killed), raw(&undisturbed));
-    assert_eq!(tables(&killed)[1..], tables(&undisturbed)[1..]);
+    assert_eq!(tables(&killed), tables(&undisturbed));
 }
 
 #[test]

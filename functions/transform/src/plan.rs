@@ -12,6 +12,10 @@ use shared::warehouse::{Extent, Materialization, PartitionBy, TableState};
 
 use crate::project::{Granularity, Materialized, Model, PartitionKind, Strategy};
 
+/// Changes that are scattered over more ranges of neighbouring partitions are not worth a condition of their own, and
+/// the warehouse refuses conditions that are too long.
+const MOST_RANGES: usize = 16;
+
 /// What to do with a model.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Step {
@@ -54,6 +58,10 @@ pub(crate) fn decide(
     });
     let changed = match changed {
         changed if changed.is_nothing() => return Step::Nothing,
+        Extent::Partitions(changed) if ranges(&changed).len() > MOST_RANGES => match model.materialized {
+            Materialized::View => return Step::Nothing,
+            _ => return whole,
+        },
         Extent::Partitions(changed) => changed,
         Extent::Whole if model.materialized == Materialized::View => return Step::Nothing,
         Extent::Whole => return whole,
@@ -81,8 +89,28 @@ fn unit(partition: Partition) -> Partitioning {
     }
 }
 
-/// A condition that holds for the rows of these partitions, in literals that the warehouse can prune by.
-pub(crate) fn in_partitions(by: &crate::project::PartitionBy, partitions: &BTreeSet<Partition>) -> String {
+/// The partitions as ranges of neighbours, first and last.
+fn ranges(partitions: &BTreeSet<Partition>) -> Vec<(Partition, Partition)> {
+    let mut ranges: Vec<(Partition, Partition)> = Vec::new();
+    for &partition in partitions {
+        match ranges.last_mut() {
+            Some((_, last)) if next(*last) == Some(partition) => *last = partition,
+            _ => ranges.push((partition, partition)),
+        }
+    }
+    ranges
+}
+
+fn next(partition: Partition) -> Option<Partition> {
+    match partition {
+        Partition::Day(day) => day.succ_opt().map(Partition::Day),
+        Partition::Year(year) => Some(Partition::Year(year + 1)),
+    }
+}
+
+/// A condition that holds for the rows of these partitions, in literals that the warehouse can prune by. `None` when
+/// they are so scattered that all rows are read as well.
+pub(crate) fn in_partitions(by: &crate::project::PartitionBy, partitions: &BTreeSet<Partition>) -> Option<String> {
     let (prefix, suffix) = match by.by {
         PartitionKind::Date(_) => ("date '", "'"),
         PartitionKind::DateTime(_) => ("datetime '", " 00:00:00'"),
@@ -90,17 +118,18 @@ pub(crate) fn in_partitions(by: &crate::project::PartitionBy, partitions: &BTree
         PartitionKind::Int64 { .. } => ("", ""),
     };
     let field = &by.field;
-    let ranges: Vec<String> = partitions
-        .iter()
-        .map(|partition| match partition {
-            Partition::Day(day) => {
-                let next = day.succ_opt().unwrap_or(*day);
-                format!("{field} >= {prefix}{day}{suffix} and {field} < {prefix}{next}{suffix}")
-            }
-            Partition::Year(year) => format!("{field} = {year}"),
+    let ranges = ranges(partitions);
+    if ranges.len() > MOST_RANGES {
+        return None;
+    }
+    let conditions: Vec<String> = ranges
+        .into_iter()
+        .map(|(first, last)| {
+            let end = next(last).unwrap_or(last);
+            format!("{field} >= {prefix}{first}{suffix} and {field} < {prefix}{end}{suffix}")
         })
         .collect();
-    if ranges.is_empty() { "false".to_owned() } else { ranges.join(" or ") }
+    Some(if conditions.is_empty() { "false".to_owned() } else { conditions.join(" or ") })
 }
 
 #[cfg(test)]
@@ -204,6 +233,10 @@ mod tests {
             assert_eq!(step(model, "same", Some(&never_read), &COMMITS, &[]), whole(), "an input that is new");
         }
         assert_eq!(step("days", "same", Some(&built(0)), &[&["2025"]], &[]), whole(), "years are not its partitions");
+        let scattered: Vec<String> =
+            (1..=28).step_by(2).flat_map(|day| [7, 8].map(|month| format!("2025-{month:02}-{day:02}"))).collect();
+        let scattered: Vec<&str> = scattered.iter().map(String::as_str).collect();
+        assert_eq!(step("days", "same", Some(&built(0)), &[&scattered], &[]), whole(), "a condition would be too long");
     }
 
     #[test]
@@ -219,13 +252,15 @@ mod tests {
         let by = |by| crate::project::PartitionBy { field: "at".into(), by };
         let days = partitions(&["2025-12-31"]);
         let date = in_partitions(&by(PartitionKind::Date(Granularity::Day)), &days);
-        assert_eq!(date, "at >= date '2025-12-31' and at < date '2026-01-01'");
+        assert_eq!(date.unwrap(), "at >= date '2025-12-31' and at < date '2026-01-01'");
         let timestamp = in_partitions(&by(PartitionKind::Timestamp(Granularity::Day)), &days);
         let expected = "at >= timestamp '2025-12-31 00:00:00+00' and at < timestamp '2026-01-01 00:00:00+00'";
-        assert_eq!(timestamp, expected);
+        assert_eq!(timestamp.unwrap(), expected);
         let years = partitions(&["2018", "2019"]);
         let range = PartitionKind::Int64 { start: 0, end: 3000, interval: 1 };
-        assert_eq!(in_partitions(&by(range), &years), "at = 2018 or at = 2019");
-        assert_eq!(in_partitions(&by(range), &BTreeSet::new()), "false");
+        assert_eq!(in_partitions(&by(range), &years).unwrap(), "at >= 2018 and at < 2020");
+        assert_eq!(in_partitions(&by(range), &BTreeSet::new()).unwrap(), "false");
+        let scattered = (0..100).map(|year| Partition::Year(1800 + 2 * year)).collect();
+        assert_eq!(in_partitions(&by(range), &scattered), None);
     }
 }

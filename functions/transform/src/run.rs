@@ -281,7 +281,7 @@ impl Runner {
             let filter = match (&table.built.extent, self.project.model(&table.node)) {
                 (extent, _) if extent.is_nothing() => continue,
                 (Extent::Partitions(partitions), Some(model)) => {
-                    model.partition_by.as_ref().map(|by| in_partitions(by, partitions))
+                    model.partition_by.as_ref().and_then(|by| in_partitions(by, partitions))
                 }
                 _ => None,
             };

@@ -194,7 +194,14 @@ impl Source for Usgs {
             (Ask::Tick { .. }, None, None) => Plan::NeedsClock,
             (Ask::Tick { days, .. }, None, Some(now)) => {
                 let start = now - TimeDelta::days(i64::from(*days));
-                Plan::Split(ranges(start, now, longest), Some(now))
+                match ranges(start, now, longest) {
+                    // In one answer the cursor need not move before the rows are there.
+                    parts if parts.len() > 1 => Plan::Split(parts, Some(now)),
+                    _ => {
+                        let again = Ask::Range { start, end: now };
+                        Plan::Query { query: query(start, Some(now), None), again }
+                    }
+                }
             }
         }
     }
@@ -366,7 +373,9 @@ mod tests {
         assert!(matches!(Usgs.plan(&ask, None, None), Plan::NeedsClock));
         let now = at("2025-07-23T15:12:00Z");
         let first = Ask::Range { start: at("2025-06-23T15:12:00Z"), end: now };
-        assert_eq!(Usgs.plan(&ask, None, Some(now)), Plan::Split(vec![first], Some(now)));
+        assert!(matches!(Usgs.plan(&ask, None, Some(now)), Plan::Query { again, .. } if again == first));
+        let year = Ask::Tick { days: 365, sweep: false };
+        assert!(matches!(Usgs.plan(&year, None, Some(now)), Plan::Split(parts, Some(_)) if parts.len() == 12));
     }
 
     #[test]

@@ -132,7 +132,7 @@ async fn a_load_replaces_its_days_and_keeps_the_others_of_the_month() {
 
     assert_eq!(lake.quakes().await, ["a 1.0", "b 2.5", "c 3.0", "d 4.0"]);
     let after = lake.manifest("raw.quakes").await;
-    assert_eq!(after.state.changed_since(1), extent(&["2025-07-02"]));
+    assert_eq!(after.state.changed_since(FIRST), extent(&["2025-07-02"]));
     assert_eq!(after.state.changes[1].cause, "two");
     assert_eq!(before.file("2025-08"), after.file("2025-08"));
     assert_ne!(before.file("2025-07"), after.file("2025-07"));
