@@ -1,5 +1,7 @@
 //! The program as a person runs it: results, exit codes, signals, and what is left in the folder.
 
+#![allow(clippy::unwrap_used, reason = "these are parts of tests")]
+
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
