@@ -2,7 +2,9 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use shared::message::{Mode, PartitionsLanded};
+use shared::store::{Precondition, Store};
 use tests::{Result, World};
+use transform::run::What;
 use usgs_simulator::{Catalogue, Column, Event, Visibility};
 
 fn at(text: &str) -> DateTime<Utc> {
@@ -43,6 +45,23 @@ async fn equals_a_rebuild(world: &World) {
     world.send(&message).await.unwrap();
     assert_eq!(world.tables().await.unwrap(), incremental);
     assert_eq!(world.dead().await.unwrap().len(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_died_before_its_tests_is_tested_when_it_is_delivered_again() {
+    let world = three_events().await.unwrap();
+    for object in world.objects("warehouse/gold/").await.unwrap() {
+        world.store.delete(&object, Precondition::None).await.unwrap();
+    }
+    let runner = &world.pipeline.data.runner;
+    let first = runner.build("earthquakes", "run", &What::Changed).await.unwrap();
+    assert!(!first.built.is_empty());
+    // It died here. The next delivery finds nothing left to build.
+    let again = runner.build("earthquakes", "run", &What::Changed).await.unwrap();
+    assert!(again.built.is_empty());
+    let tested = runner.test_changed(&again).await.unwrap();
+    assert_eq!(tested, runner.test_changed(&first).await.unwrap());
+    assert!(tested.iter().any(|test| test.test.contains("fct_earthquakes")), "{tested:?}");
 }
 
 const EVENTS: &str = "select event_id, event_date, magnitude from fct_earthquakes order by event_id";

@@ -82,6 +82,30 @@ async fn a_damaged_bronze_partition_is_named_and_rebuilt_from_raw() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_rebuilt_partition_has_the_rows_of_every_capture_also_of_those_that_changed_nothing() {
+    let world = Replayed::new().await.unwrap();
+    let ask = |start: &str, end: &str| (start.parse().unwrap(), end.parse().unwrap());
+    // Two captures overlap in the day, and the second brings nothing that the first has not.
+    for (start, end) in
+        [ask("2025-07-19T00:00:00Z", "2025-07-20T12:00:00Z"), ask("2025-07-20T06:00:00Z", "2025-07-21T00:00:00Z")]
+    {
+        strata::operate::backfill(&world.session, "earthquakes", start, end).await.unwrap();
+    }
+    let before = tables(&world.session.pipeline).await.unwrap();
+    // The first capture is lost: the two others still hold the day.
+    let first = world.first_object("raw/earthquakes/", "manifest.json").await.unwrap();
+    world.session.folder.store.delete(&first, Precondition::None).await.unwrap();
+    world.overwrite(&format!("bronze/earthquakes/date={DAY}/events.parquet")).await.unwrap();
+    world.replay(strata::cli::From::Raw).await.unwrap();
+    let day = |tables: &std::collections::BTreeMap<String, Vec<String>>| {
+        let rows = tables["gold.fct_earthquakes"].iter();
+        rows.filter(|row| row.contains(DAY)).cloned().collect::<Vec<_>>()
+    };
+    assert!(day(&before).len() > 100);
+    assert_eq!(day(&tables(&world.session.pipeline).await.unwrap()), day(&before));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_damaged_file_of_a_table_is_named_and_rebuilt() {
     for table in ["raw/earthquakes", "silver/stg_earthquakes", "gold/fct_earthquakes"] {
         let world = Replayed::new().await.unwrap();

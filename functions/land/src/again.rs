@@ -102,6 +102,10 @@ impl Land {
             tracing::warn!(%table, partitions = all.len(), "the table is lost or damaged, and is loaded whole from bronze");
             load(LoadMode::Afresh, all.into_values().collect()).await?;
         }
+        if dataset.table().growth == Growth::Snapshot {
+            // A newer version may have become current meanwhile, and its partitions were just overwritten.
+            self.settle(dataset, &message.trace.run()).await?;
+        }
         let rows = landed.iter().map(|part| part.rows).sum();
         let outputs = vec![Output { name: table.to_string(), rows }];
         let inputs = landed.iter().map(|part| object_of(dataset, part.partition)).collect();

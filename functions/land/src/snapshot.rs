@@ -55,7 +55,7 @@ impl Land {
     pub(crate) async fn land_snapshot(&self, dataset: &dyn Dataset, manifest: &Manifest) -> Result<Landed, Failure> {
         let (version, counts) = self.version(dataset, manifest).await?;
         self.advance(manifest, &version).await?;
-        let changed = self.settle(dataset, manifest).await?;
+        let changed = self.settle(dataset, &manifest.capture.to_string()).await?;
         let parts = version.partitions.into_values();
         let outputs = parts.map(|part| Output { name: part.object, rows: part.rows }).collect();
         Ok(Landed { counts, changed, outputs })
@@ -149,17 +149,16 @@ impl Land {
         Err(Failure::Transient(format!("{name} was changed by others {TRIES} times")))
     }
 
-    /// Loads the current version, whichever it is, until it still is the current one afterwards. Returns what this
-    /// capture's handling changed in the raw table, now or in an attempt that may have died before it could say so.
-    async fn settle(&self, dataset: &dyn Dataset, manifest: &Manifest) -> Result<Vec<LandedPartition>, Failure> {
-        let name = pointer(&manifest.dataset);
+    /// Loads the current version, whichever it is, until it still is the current one afterwards. Returns what `cause`
+    /// changed in the raw table, now or in an attempt that may have died before it could say so.
+    pub(crate) async fn settle(&self, dataset: &dyn Dataset, cause: &str) -> Result<Vec<LandedPartition>, Failure> {
+        let name = pointer(dataset.name());
         let table = TableName::raw(dataset.name());
-        let cause = manifest.capture.to_string();
         let mut changed = BTreeSet::new();
         for _ in 0..TRIES {
             let current = read_json::<Version>(&*self.store, &name).await?.value;
             let Some(current) = current else { break };
-            let loaded = self.warehouse.loaded(&table, &cause).await?;
+            let loaded = self.warehouse.loaded(&table, cause).await?;
             if current.is_loaded(&loaded) {
                 changed.extend(loaded.by_cause);
                 let part = |partition| current.partitions.get(&partition).map(|part| part.landed(partition));
@@ -168,7 +167,7 @@ impl Land {
                 return Ok(changed.into_iter().map(|at| part(at).unwrap_or_else(|| gone(at))).collect());
             }
             let partitions = current.partitions.iter().map(|(partition, part)| part.to_load(*partition)).collect();
-            let (table, cause) = (table.clone(), cause.clone());
+            let (table, cause) = (table.clone(), cause.to_owned());
             let load = Load { table, spec: dataset.table(), partitions, mode: LoadMode::Snapshot, cause };
             changed.extend(self.warehouse.load(load).await?);
         }

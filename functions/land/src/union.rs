@@ -34,9 +34,10 @@ impl Land {
         }
         let counts = rows.finish().await?;
         let loaded = self.load_union(dataset, manifest, &touched).await?;
-        let changed: Vec<_> = touched.iter().filter(|(partition, _)| loaded.contains(partition)).collect();
-        let outputs = changed.iter().map(|(_, part)| Output { name: part.object.clone(), rows: part.rows }).collect();
-        let changed = changed.into_iter().map(|(partition, part)| part.landed(*partition)).collect();
+        // Every partition that holds rows of the capture, changed or not: a replay finds its captures by this.
+        let outputs = touched.values().map(|part| Output { name: part.object.clone(), rows: part.rows }).collect();
+        let changed = touched.iter().filter(|(partition, _)| loaded.contains(partition));
+        let changed = changed.map(|(partition, part)| part.landed(*partition)).collect();
         Ok(Landed { counts, changed, outputs })
     }
 

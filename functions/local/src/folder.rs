@@ -68,6 +68,15 @@ impl Folder {
         Self::of(path, marker)
     }
 
+    /// Opens a folder whatever its data are of; if there is none, one for live data is made.
+    ///
+    /// # Errors
+    /// When it cannot be written, or is not one of ours.
+    pub fn open_or_begin(path: &Path) -> Result<Self, Problem> {
+        let world = marker(path)?.map_or(World::Live, |marker| marker.world);
+        Self::open_or_create(path, world)
+    }
+
     /// Opens a folder for data of `world`, which is made if there is none.
     ///
     /// # Errors

@@ -54,11 +54,13 @@ pub async fn run(cli: Cli, mut stop: watch::Receiver<bool>, out: &mut impl Write
 /// A command that ends by itself.
 async fn once(command: Command, data_dir: Option<&Path>, parts: &Parts, out: &mut impl Write) -> Result<(), Problem> {
     let folder = || Folder::open(&existing(data_dir));
+    // These bring data themselves, so they may be the first.
+    let fresh = || Folder::open_or_begin(&existing(data_dir));
     match command {
         Command::Up(_) => Err(Problem::Failed("this command does not end by itself".to_owned())),
         Command::Tick { dataset, sweep } => {
             let dataset = parts.datasets.get(&dataset)?.name();
-            let session = Session::start(folder()?, parts).await?;
+            let session = Session::start(fresh()?, parts).await?;
             operate::run(session, &[dataset.to_owned()], out, async |session| {
                 operate::tick(session, dataset, sweep).await
             })
@@ -67,7 +69,7 @@ async fn once(command: Command, data_dir: Option<&Path>, parts: &Parts, out: &mu
         Command::Backfill { dataset, start, end } => {
             let dataset = parts.datasets.get(&dataset)?.name();
             operate::check_range(start, end)?;
-            let session = Session::start(folder()?, parts).await?;
+            let session = Session::start(fresh()?, parts).await?;
             let work = async |session: &Session| operate::backfill(session, dataset, start, end).await;
             operate::run(session, &[dataset.to_owned()], out, work).await
         }
@@ -83,7 +85,7 @@ async fn once(command: Command, data_dir: Option<&Path>, parts: &Parts, out: &mu
         }
         Command::Ingest { file, dataset, observed_at } => {
             let dataset = &**parts.datasets.get(&dataset)?;
-            let session = Session::start(folder()?, parts).await?;
+            let session = Session::start(fresh()?, parts).await?;
             let work = async |session: &Session| operate::ingest(session, dataset, &file, observed_at, parts).await;
             operate::run(session, &[dataset.name().to_owned()], out, work).await
         }

@@ -137,7 +137,23 @@ impl Pipeline {
             }
             pipeline.holders.push(other);
         }
+        pipeline.revive().await?;
         Ok(pipeline)
+    }
+
+    /// Delivers again what was given up for a reason that may have passed, such as a full disk. Not what asks a source:
+    /// the next tick asks for the same and more.
+    ///
+    /// # Errors
+    /// When the folder cannot be read or written.
+    pub async fn revive(&self) -> Result<(), Problem> {
+        for subscription in ["land", "transform"] {
+            let messages = self.bus.revive(subscription).await?;
+            if messages > 0 {
+                tracing::info!(subscription, messages, "messages that had been given up are delivered again");
+            }
+        }
+        Ok(())
     }
 
     /// Publishes a message as the begin of a run. Returns the run.
@@ -153,16 +169,21 @@ impl Pipeline {
     /// Publishes a request to a source and waits until all that follows from it is done.
     ///
     /// # Errors
-    /// [`Problem::Unreachable`] as soon as the source turns out to be out of reach.
+    /// [`Problem::Unreachable`] when the source does not answer at all, or no more after all attempts.
     pub async fn fetch(&self, request: &FetchRequest) -> Result<Trace, Problem> {
         let mut events = self.bus.events();
         let trace = self.send(request).await?;
-        let unreachable = async {
+        let given_up = async {
+            let unreachable = |problem: &shared::function::Problem| problem.kind == FailureKind::Unreachable;
+            let mut answered = false;
             loop {
                 match events.recv().await {
-                    Ok(Event::Retrying { problem, .. } | Event::Dead { problem, .. })
-                        if problem.kind == FailureKind::Unreachable =>
-                    {
+                    // Once it has answered, a failure may be a moment's, and is tried again.
+                    Ok(Event::Delivered { subscription: "fetch", .. }) => answered = true,
+                    Ok(Event::Retrying { problem, .. }) if !answered && unreachable(&problem) => {
+                        return Problem::Unreachable(problem.error);
+                    }
+                    Ok(Event::Dead { problem, .. }) if unreachable(&problem) => {
                         return Problem::Unreachable(problem.error);
                     }
                     Ok(_) | Err(RecvError::Lagged(_)) => (),
@@ -171,7 +192,7 @@ impl Pipeline {
             }
         };
         tokio::select! {
-            problem = unreachable => Err(problem),
+            problem = given_up => Err(problem),
             () = self.bus.idle() => Ok(trace),
         }
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use chrono::NaiveDate;
 use shared::capture::{CaptureId, Manifest};
 use shared::dataset::Dataset;
-use shared::ledger;
+use shared::ledger::{self, Outcome};
 use shared::message::{CaptureStored, LandAgain};
 use shared::partition::Partition;
 use shared::store::{Precondition, Store, read_json};
@@ -65,7 +65,9 @@ async fn captures_of(
     let mut elsewhere = BTreeSet::new();
     let mut here = BTreeSet::new();
     for record in landed {
-        let Some(capture) = record.capture else { continue };
+        let Some(capture) = record.capture.filter(|_| !matches!(record.outcome, Outcome::Refused { .. })) else {
+            continue;
+        };
         if record.outputs.iter().any(|output| output.name.contains(&folder)) {
             here.insert(capture);
         } else {

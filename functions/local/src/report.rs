@@ -1,11 +1,12 @@
 //! What a run did, from its records in the ledger and the tables as they stand.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::time::Duration;
 
 use serde::Serialize;
 use shared::bus::DeadLetter;
+use shared::capture::CaptureId;
 use shared::ledger::{self, Outcome, Record};
 use shared::store::{Store, read_json};
 use shared::table::TableName;
@@ -40,6 +41,10 @@ pub struct Sums {
     pub rows_quarantined: u64,
     /// Captures that land refused whole.
     pub refused: u64,
+    /// Captures that were stored and have not landed yet.
+    pub waiting: u64,
+    /// Captures of which land read other rows than fetch counted, or kept and set aside others than it read.
+    pub unaccounted: Vec<CaptureId>,
     /// Data tests that failed in the latest run of transform.
     pub failed_tests: Vec<String>,
 }
@@ -48,24 +53,38 @@ impl Sums {
     /// Adds records up, in the order of their time.
     pub fn of<'a>(records: impl IntoIterator<Item = &'a Record>) -> Self {
         let mut sums = Self::default();
+        let mut fetched = BTreeMap::new();
         let mut landed = BTreeSet::new();
         for record in records {
-            match (record.stage.as_str(), &record.outcome) {
-                ("fetch", _) if record.capture.is_some() => {
+            match (record.stage.as_str(), &record.capture, &record.outcome) {
+                ("fetch", Some(capture), _) => {
                     sums.captures += 1;
                     sums.rows_fetched += record.rows_in;
+                    fetched.insert(capture, record.rows_in);
                 }
-                ("land", Outcome::Refused { .. }) => sums.refused += 1,
-                ("land", _) if landed.insert(&record.capture) => {
-                    sums.rows_in += record.rows_in;
-                    sums.rows_kept += record.rows_kept;
-                    sums.rows_quarantined += record.rows_quarantined;
+                ("land", Some(capture), Outcome::Refused { .. }) => {
+                    sums.refused += 1;
+                    landed.insert(capture);
                 }
-                ("transform", Outcome::TestsFailed { tests }) => sums.failed_tests.clone_from(tests),
-                ("transform", Outcome::Done) => sums.failed_tests.clear(),
+                // A replay from bronze reads no capture.
+                ("land", Some(capture), _) => {
+                    // A file that was ingested was never fetched.
+                    let differs = fetched.get(capture).is_some_and(|&rows| rows != record.rows_in);
+                    if differs || !record.reconciles() {
+                        sums.unaccounted.push(capture.clone());
+                    }
+                    if landed.insert(capture) {
+                        sums.rows_in += record.rows_in;
+                        sums.rows_kept += record.rows_kept;
+                        sums.rows_quarantined += record.rows_quarantined;
+                    }
+                }
+                ("transform", _, Outcome::TestsFailed { tests }) => sums.failed_tests.clone_from(tests),
+                ("transform", _, Outcome::Done) => sums.failed_tests.clear(),
                 _ => (),
             }
         }
+        sums.waiting = fetched.keys().filter(|capture| !landed.contains(*capture)).count() as u64;
         sums
     }
 }
@@ -174,6 +193,39 @@ pub fn thousands(number: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use chrono::DateTime;
+
+    fn record(stage: &str, capture: Option<u8>, rows_in: u64, rows_quarantined: u64) -> Record {
+        Record {
+            stage: stage.to_owned(),
+            dataset: "d".to_owned(),
+            run: "r".to_owned(),
+            message: "m".to_owned(),
+            capture: capture.map(|it| format!("20250724T00000{it}Z-0000000000000000").parse().unwrap()),
+            started_at: DateTime::UNIX_EPOCH,
+            duration_ms: 0,
+            inputs: Vec::new(),
+            rows_in,
+            rows_kept: rows_in - rows_quarantined,
+            rows_quarantined,
+            outputs: Vec::new(),
+            outcome: Outcome::Done,
+        }
+    }
+
+    #[test]
+    fn a_capture_counts_once_and_what_land_did_not_read_of_it_is_told() {
+        let (first, again) = (record("land", Some(1), 5, 1), record("land", Some(1), 5, 1));
+        let bronze = record("land", None, 70, 0);
+        let mut ledger = vec![record("fetch", Some(1), 5, 0), first, again, bronze, record("fetch", Some(2), 3, 0)];
+        let sums = Sums::of(&ledger);
+        assert_eq!((sums.captures, sums.rows_fetched, sums.waiting), (2, 8, 1));
+        assert_eq!((sums.rows_in, sums.rows_kept, sums.rows_quarantined), (5, 4, 1));
+        assert_eq!(sums.unaccounted, []);
+        ledger.push(record("land", Some(2), 2, 0));
+        let sums = Sums::of(&ledger);
+        assert_eq!((sums.waiting, sums.unaccounted), (0, vec![ledger[4].capture.clone().unwrap()]));
+    }
 
     #[test]
     fn thousands_are_set_apart() {

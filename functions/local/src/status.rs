@@ -35,7 +35,7 @@ struct DatasetStatus {
     last_outcome: Option<Outcome>,
     #[serde(flatten)]
     sums: Sums,
-    /// Whether all rows that were fetched were kept or set aside.
+    /// Whether of every capture that landed all rows that were fetched were kept or set aside.
     reconciles: bool,
 }
 
@@ -101,8 +101,7 @@ async fn dataset_status(store: &dyn Store, name: &str) -> Result<DatasetStatus, 
         watermark: cursor.map(|cursor| cursor.watermark),
         last_run_at: last.map(|record| record.started_at),
         last_outcome: last.map(|record| record.outcome.clone()),
-        reconciles: records.iter().all(ledger::Record::reconciles)
-            && sums.rows_in == sums.rows_kept + sums.rows_quarantined,
+        reconciles: sums.unaccounted.is_empty(),
         sums,
     })
 }
@@ -122,6 +121,12 @@ fn table(status: &Status, out: &mut impl Write) -> std::io::Result<()> {
         let rows = [sums.rows_in, sums.rows_kept, sums.rows_quarantined].map(thousands);
         let adds_up = if dataset.reconciles { "" } else { "  THIS DOES NOT ADD UP" };
         writeln!(out, "  rows        {} in = {} kept + {} quarantined{adds_up}", rows[0], rows[1], rows[2])?;
+        if sums.waiting > 0 {
+            writeln!(out, "  waiting     {} captures have not landed yet", thousands(sums.waiting))?;
+        }
+        for capture in &sums.unaccounted {
+            writeln!(out, "  capture     {capture} was not read as it was fetched")?;
+        }
         if sums.refused > 0 {
             writeln!(out, "  refused     {} answers, fetched again", sums.refused)?;
         }

@@ -125,6 +125,7 @@ impl Run<'_> {
     async fn round(&mut self, session: &mut Session, out: &mut impl Write) -> Result<(), Problem> {
         let began = Instant::now();
         let progress = Progress::start(&session.pipeline.bus);
+        session.pipeline.revive().await?;
         let mut runs = BTreeSet::new();
         let mut datasets = Vec::new();
         for dataset in self.parts.datasets.iter() {

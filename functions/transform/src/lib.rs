@@ -57,7 +57,8 @@ impl Function for Transform {
             tracing::warn!(test = test.test, failures = test.failures, "a data test fails");
         }
         if !report.changed.is_empty() && failed.is_empty() {
-            let published = GoldPublished { dataset: dataset.clone(), tables: report.changed.clone() };
+            let tables = report.changed.iter().map(|changed| (changed.table.clone(), changed.version)).collect();
+            let published = GoldPublished { dataset: dataset.clone(), tables };
             publish(&*self.bus, &published, message.trace).await?;
         }
         let rows = partitions.iter().map(|landed| landed.rows).sum();

