@@ -1,6 +1,6 @@
-//! Captures: a source's answers, stored untouched.
+//! Captures: what a source answered to one ask, stored untouched.
 //!
-//! Invariant: a capture exists when its manifest does. The manifest is written last, once, and neither it nor the
+//! Invariant: a capture exists when its manifest does. The manifest is written last, once, and neither it nor an
 //! answer is ever changed.
 
 use std::fmt;
@@ -13,7 +13,8 @@ use serde::{Deserialize, Serialize};
 use twox_hash::XxHash3_64;
 
 use crate::clock::{Clock, Timestamp};
-use crate::dataset::Ask;
+use crate::dataset::{Ask, Dataset};
+use crate::form::Form;
 use crate::store::{Precondition, Store, StoreError, Upload, read_json, write_json};
 
 const FORM: &str = "%Y%m%dT%H%M%SZ";
@@ -125,13 +126,24 @@ pub struct Manifest {
     pub dataset: String,
     /// What was asked for; `None` for a file that a person brought.
     pub ask: Option<Ask>,
-    /// The address that answered, or the file's name.
-    pub origin: String,
-    /// When the source made the answer, by its own clock; whole seconds.
+    /// When the source made the earliest of the answers, by its own clock; whole seconds.
     pub observed_at: Timestamp,
     /// When it was stored, by ours.
     pub stored_at: Timestamp,
-    /// The answer's object.
+    /// The answers, in the order in which they were asked for.
+    pub answers: Vec<StoredAnswer>,
+}
+
+/// One answer of a capture.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredAnswer {
+    /// The name of its [`Form`](crate::form::Form).
+    pub form: String,
+    /// The address that answered, or the file's name.
+    pub origin: String,
+    /// When the source made it, by its own clock; whole seconds.
+    pub observed_at: Timestamp,
+    /// Its object.
     pub object: String,
     /// How its bytes are packed.
     pub encoding: Encoding,
@@ -139,11 +151,17 @@ pub struct Manifest {
     pub bytes: u64,
     /// XXH3-64 of the stored bytes, 16 hexadecimal digits.
     pub checksum: String,
-    /// How many rows it holds.
-    pub rows: u64,
+    /// How many records it holds.
+    pub records: u64,
 }
 
 impl Manifest {
+    /// How many rows of `dataset` it holds.
+    pub fn rows(&self, dataset: &dyn Dataset) -> u64 {
+        let rows = self.answers.iter().filter(|answer| dataset.form(&answer.form).is_some_and(Form::has_rows));
+        rows.map(|answer| answer.records).sum()
+    }
+
     /// Commits the capture. One that is there already with the same content is the echo of our own write.
     ///
     /// # Errors
@@ -160,12 +178,69 @@ impl Manifest {
     }
 }
 
-/// A capture that is being written.
+/// A capture that is being written. Nothing of it is stored unless it is committed.
 pub struct CaptureWriter<'a> {
     store: &'a dyn Store,
     capture: CaptureId,
     dataset: &'a str,
-    observed_at: Timestamp,
+    answers: Vec<(StoredAnswer, Box<dyn Upload>)>,
+}
+
+impl<'a> CaptureWriter<'a> {
+    /// Starts a capture of `dataset` whose first answer the source made at `observed_at`.
+    pub fn begin(store: &'a dyn Store, clock: &dyn Clock, dataset: &'a str, observed_at: Timestamp) -> Self {
+        let capture = CaptureId::fresh(whole_seconds(observed_at), clock);
+        Self { store, capture, dataset, answers: Vec::new() }
+    }
+
+    /// Starts an answer of this form; [`CaptureWriter::add`] ends it.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn answer(&mut self, form: &Form, encoding: Encoding) -> Result<AnswerWriter, StoreError> {
+        let packed = if encoding == Encoding::Gzip { ".gz" } else { "" };
+        let object = format!("{}/{}.{}{packed}", self.capture.folder(self.dataset), form.name, form.extension());
+        let upload = self.store.upload(&object, Precondition::Absent).await?;
+        Ok(AnswerWriter { form: form.name, encoding, object, upload, checksum: Checksum::default(), bytes: 0 })
+    }
+
+    /// Adds a whole answer with `records` records, which `origin` made at `observed_at`.
+    pub fn add(&mut self, answer: AnswerWriter, origin: &str, observed_at: Timestamp, records: u64) {
+        let stored = StoredAnswer {
+            form: answer.form.to_owned(),
+            origin: origin.to_owned(),
+            observed_at: whole_seconds(observed_at),
+            object: answer.object,
+            encoding: answer.encoding,
+            bytes: answer.bytes,
+            checksum: answer.checksum.hex(),
+            records,
+        };
+        self.answers.push((stored, answer.upload));
+    }
+
+    /// Stores the answers, then the manifest.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn commit(self, clock: &dyn Clock, ask: Option<Ask>) -> Result<Manifest, StoreError> {
+        let mut answers = Vec::with_capacity(self.answers.len());
+        for (stored, upload) in self.answers {
+            upload.finish().await?;
+            answers.push(stored);
+        }
+        let stored_at = clock.now();
+        let observed_at = answers.iter().map(|answer| answer.observed_at).min().unwrap_or(stored_at);
+        let dataset = self.dataset.to_owned();
+        let manifest = Manifest { capture: self.capture, dataset, ask, observed_at, stored_at, answers };
+        manifest.commit(self.store).await?;
+        Ok(manifest)
+    }
+}
+
+/// An answer that is being written.
+pub struct AnswerWriter {
+    form: &'static str,
     encoding: Encoding,
     object: String,
     upload: Box<dyn Upload>,
@@ -173,29 +248,7 @@ pub struct CaptureWriter<'a> {
     bytes: u64,
 }
 
-impl<'a> CaptureWriter<'a> {
-    /// Starts a capture of `dataset` that the source made at `observed_at`; `format` is the ending of its file's name.
-    /// Nothing is stored unless it is committed.
-    ///
-    /// # Errors
-    /// Those of the store.
-    pub async fn begin(
-        store: &'a dyn Store,
-        clock: &dyn Clock,
-        dataset: &'a str,
-        observed_at: Timestamp,
-        format: &str,
-        encoding: Encoding,
-    ) -> Result<Self, StoreError> {
-        let observed_at = whole_seconds(observed_at);
-        let capture = CaptureId::fresh(observed_at, clock);
-        let packed = if encoding == Encoding::Gzip { ".gz" } else { "" };
-        let object = format!("{}/answer.{format}{packed}", capture.folder(dataset));
-        let upload = store.upload(&object, Precondition::Absent).await?;
-        let checksum = Checksum::default();
-        Ok(Self { store, capture, dataset, observed_at, encoding, object, upload, checksum, bytes: 0 })
-    }
-
+impl AnswerWriter {
     /// Appends bytes as they came.
     ///
     /// # Errors
@@ -204,35 +257,6 @@ impl<'a> CaptureWriter<'a> {
         self.checksum.update(&chunk);
         self.bytes += chunk.len() as u64;
         self.upload.write(chunk).await
-    }
-
-    /// Stores the answer, then its manifest.
-    ///
-    /// # Errors
-    /// Those of the store.
-    pub async fn commit(
-        self,
-        clock: &dyn Clock,
-        ask: Option<Ask>,
-        origin: &str,
-        rows: u64,
-    ) -> Result<Manifest, StoreError> {
-        self.upload.finish().await?;
-        let manifest = Manifest {
-            capture: self.capture,
-            dataset: self.dataset.to_owned(),
-            ask,
-            origin: origin.to_owned(),
-            observed_at: self.observed_at,
-            stored_at: clock.now(),
-            object: self.object,
-            encoding: self.encoding,
-            bytes: self.bytes,
-            checksum: self.checksum.hex(),
-            rows,
-        };
-        manifest.commit(self.store).await?;
-        Ok(manifest)
     }
 }
 

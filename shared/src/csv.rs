@@ -23,8 +23,8 @@ pub struct Record<'a> {
     pub line: u64,
     /// Its text as it came, without the line ending.
     pub raw: &'a [u8],
-    fields: &'a [u8],
-    ends: &'a [usize],
+    pub(crate) fields: &'a [u8],
+    pub(crate) ends: &'a [usize],
 }
 
 impl<'a> Record<'a> {
@@ -58,14 +58,7 @@ impl<'a> Record<'a> {
 
     /// XXH3-64 of the fields, each followed by the unit separator; quoting and line endings do not matter.
     pub fn hash(&self) -> i64 {
-        let mut hasher = XxHash3_64::new();
-        let mut start = 0;
-        for &end in self.ends {
-            hasher.write(&self.fields[start..end]);
-            hasher.write(b"\x1f");
-            start = end;
-        }
-        hasher.finish().cast_signed()
+        hash((0..self.len()).map(|index| self.bytes(index)))
     }
 
     /// Reads a field as its column says.
@@ -90,6 +83,16 @@ impl<'a> Record<'a> {
         };
         value.ok_or_else(|| Unreadable::new(column.name, format!("'{text}' is not {wanted}")))
     }
+}
+
+/// XXH3-64 of fields, each followed by the unit separator.
+pub fn hash<'a>(fields: impl Iterator<Item = &'a [u8]>) -> i64 {
+    let mut hasher = XxHash3_64::new();
+    for field in fields {
+        hasher.write(field);
+        hasher.write(b"\x1f");
+    }
+    hasher.finish().cast_signed()
 }
 
 /// Reads a UTC time such as `2024-03-13T15:13:23.771Z`, in milliseconds. The years are those of BigQuery, 1 to 9999.
@@ -130,6 +133,12 @@ pub enum Refused {
         /// How many columns there should be.
         expected: usize,
         /// The start of the first line.
+        found: String,
+    },
+    /// It is not a FeatureCollection.
+    #[error("the answer is no GeoJSON: it begins with '{found}'")]
+    NotGeoJson {
+        /// The start of it.
         found: String,
     },
     /// It ends within a row, or in something that is no row.

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
 use crate::csv::{Record, Unreadable};
+use crate::form::Form;
 use crate::table::{TableSpec, Value};
 
 /// What a source is asked for.
@@ -42,6 +43,8 @@ pub enum Ask {
         /// Inclusive; `None` is without end.
         end: Option<Timestamp>,
     },
+    /// What the source itself lists as recent: a part of a sweep.
+    Recent,
 }
 
 /// How far a source has been read. Times are the source's own.
@@ -64,14 +67,21 @@ pub struct Fingerprint {
 }
 
 /// One request to a source, relative to its address.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Query {
     /// Starts with `/`.
     pub path: String,
     /// In the order in which they are sent.
     pub parameters: Vec<(String, String)>,
-    /// The ending of the answer's file name: `csv`.
-    pub format: String,
+}
+
+/// One request of several that belong together, and the form that its answer has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Question {
+    /// The request.
+    pub query: Query,
+    /// Its answer's form.
+    pub form: &'static Form,
 }
 
 /// What an ask turns into.
@@ -81,11 +91,11 @@ pub enum Plan {
     NeedsClock,
     /// Send these asks as messages of their own, then, with a time, commit it as the cursor.
     Split(Vec<Ask>, Option<Timestamp>),
-    /// Send this request.
+    /// Send these requests, one after another; their answers are one capture, or none.
     Query {
-        /// The request.
-        query: Query,
-        /// What asks for the same answer again, whatever the cursor is by then.
+        /// The requests.
+        questions: Vec<Question>,
+        /// What asks for the same again, whatever the cursor is by then.
         again: Ask,
     },
 }
@@ -143,6 +153,17 @@ pub trait Source: Send + Sync {
     fn overlap(&self) -> Duration;
 }
 
+/// What an answer of details adds to a row.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Details {
+    /// The row's key.
+    pub key: String,
+    /// The values of the columns that [`Role::Details`](crate::form::Role) names.
+    pub values: Vec<Value>,
+    /// XXH3-64 of these as they came.
+    pub hash: i64,
+}
+
 /// A dataset.
 pub trait Dataset: Send + Sync {
     /// Lower-case letters, digits and `_`.
@@ -151,20 +172,34 @@ pub trait Dataset: Send + Sync {
     /// What its captures become.
     fn table(&self) -> &TableSpec;
 
-    /// The header line that every answer must have.
-    fn header(&self) -> &'static [&'static str];
+    /// The forms of its source's answers. The first is that of a file that a person may bring.
+    fn forms(&self) -> &'static [Form];
+
+    /// The form of that name.
+    fn form(&self, name: &str) -> Option<&'static Form> {
+        self.forms().iter().find(|form| form.name == name)
+    }
 
     /// How to ask its source.
     fn source(&self) -> &dyn Source;
 
-    /// Reads one record of an answer into the values of [`TableSpec::columns`], pushed onto `values`, which is empty.
+    /// Reads one record of an answer of rows into the values of [`TableSpec::columns`], pushed onto `values`, which is
+    /// empty. Columns that only details have are null.
     ///
     /// # Errors
     /// [`Unreadable`] says which column and why; the row then goes to quarantine.
-    fn read(&self, record: &Record<'_>, values: &mut Vec<Value>) -> Result<(), Unreadable>;
+    fn read(&self, form: &Form, record: &Record<'_>, values: &mut Vec<Value>) -> Result<(), Unreadable>;
 
-    /// When the source last changed this row, where it says so.
-    fn changed_at(&self, record: &Record<'_>) -> Option<Timestamp>;
+    /// Reads one record of an answer of details.
+    ///
+    /// # Errors
+    /// [`Unreadable`] says which column and why; the row then stands without its details.
+    fn details(&self, form: &Form, _: &Record<'_>) -> Result<Details, Unreadable> {
+        Err(Unreadable::new(form.name, "the dataset does not read it"))
+    }
+
+    /// When the source last changed what this record is of, where it says so.
+    fn changed_at(&self, form: &Form, record: &Record<'_>) -> Option<Timestamp>;
 }
 
 /// A dataset by its name is not known.

@@ -12,11 +12,14 @@ use axum::routing::get;
 use http::HeaderMap;
 use shared::clock::Timestamp;
 use shared::csv::{Record, Unreadable};
-use shared::dataset::{Ask, Cursor, Dataset, Plan, Query, Refusal, Refused, Source};
+use shared::dataset::{Ask, Cursor, Dataset, Plan, Query, Question, Refusal, Refused, Source};
+use shared::form::{Form, Role, Syntax};
 use shared::table::ColumnType::{Float, Integer, Text};
 use shared::table::{Column, Growth, Partitioning, TableSpec, Value};
 
 const HEADER: &[&str] = &["field", "year", "crop", "tonnes"];
+
+static FORMS: [Form; 1] = [Form { name: "harvests", syntax: Syntax::Csv(HEADER), role: Role::Rows }];
 
 static TABLE: LazyLock<TableSpec> = LazyLock::new(|| TableSpec {
     columns: vec![
@@ -46,22 +49,22 @@ impl Dataset for Harvests {
         &TABLE
     }
 
-    fn header(&self) -> &'static [&'static str] {
-        HEADER
+    fn forms(&self) -> &'static [Form] {
+        &FORMS
     }
 
     fn source(&self) -> &dyn Source {
         self
     }
 
-    fn read(&self, record: &Record<'_>, values: &mut Vec<Value>) -> Result<(), Unreadable> {
+    fn read(&self, _: &Form, record: &Record<'_>, values: &mut Vec<Value>) -> Result<(), Unreadable> {
         for (index, column) in TABLE.columns.iter().enumerate() {
             values.push(record.value(index, column)?);
         }
         Ok(())
     }
 
-    fn changed_at(&self, _: &Record<'_>) -> Option<Timestamp> {
+    fn changed_at(&self, _: &Form, _: &Record<'_>) -> Option<Timestamp> {
         None
     }
 }
@@ -88,7 +91,7 @@ impl Source for Harvests {
     }
 
     fn plan(&self, ask: &Ask, _: Option<&Cursor>, _: Option<Timestamp>) -> Plan {
-        Plan::Query { query: query(), again: ask.clone() }
+        Plan::Query { questions: vec![Question { query: query(), form: &FORMS[0] }], again: ask.clone() }
     }
 
     fn refused(&self, _: &Ask, _: Option<&Cursor>, _: u32, _: &Refused<'_>) -> Refusal {
@@ -106,7 +109,7 @@ impl Source for Harvests {
 }
 
 fn query() -> Query {
-    Query { path: "/harvests.csv".to_owned(), parameters: Vec::new(), format: "csv".to_owned() }
+    Query { path: "/harvests.csv".to_owned(), parameters: Vec::new() }
 }
 
 /// The file that the source serves now: its time and its text.

@@ -1,49 +1,81 @@
-//! Stores an answer untouched while it streams by and is checked; the manifest comes last.
+//! Stores the answers to one ask untouched, while they stream by and are checked; the manifest comes last.
 
 use shared::capture::{CaptureWriter, Manifest};
 use shared::clock::{Clock, Timestamp};
 use shared::csv::Refused;
-use shared::dataset::{Ask, Cursor, Dataset, Fingerprint, Query};
+use shared::dataset::{Ask, Cursor, Dataset, Fingerprint};
+use shared::form::Form;
 use shared::function::Failure;
 use shared::store::Store;
 
 use crate::answer::{Answer, Broken};
 use crate::reading::Reading;
 
-/// What is needed to store the answer to a query.
+/// The answers to one ask, as far as they have been read.
 pub(crate) struct Capture<'a> {
-    pub(crate) dataset: &'a dyn Dataset,
-    pub(crate) query: &'a Query,
-    /// What asks for this answer again.
-    pub(crate) again: Ask,
-    pub(crate) observed_at: Timestamp,
-    pub(crate) store: &'a dyn Store,
-    pub(crate) clock: &'a dyn Clock,
+    dataset: &'a dyn Dataset,
+    store: &'a dyn Store,
+    clock: &'a dyn Clock,
+    known: Option<&'a Cursor>,
+    writer: Option<CaptureWriter<'a>>,
+    observed_at: Option<Timestamp>,
+    news: bool,
+    seen: Vec<Fingerprint>,
 }
 
-impl Capture<'_> {
-    /// Reads the answer to its end and stores it, unless it only repeats what `known` has seen. Returns what was
-    /// stored, and the rows that the next answer is expected to repeat.
-    pub(crate) async fn store(
-        self,
+/// What became of the answers.
+pub(crate) struct Captured {
+    /// `None` when they only repeat what is known.
+    pub(crate) stored: Option<Manifest>,
+    /// When the source made the earliest of them.
+    pub(crate) observed_at: Option<Timestamp>,
+    /// The records that the next answers are expected to repeat, in order.
+    pub(crate) seen: Vec<Fingerprint>,
+}
+
+impl<'a> Capture<'a> {
+    /// `known` is what was seen before; without it, whatever comes is new.
+    pub(crate) fn new(
+        dataset: &'a dyn Dataset,
+        store: &'a dyn Store,
+        clock: &'a dyn Clock,
+        known: Option<&'a Cursor>,
+    ) -> Self {
+        Self { dataset, store, clock, known, writer: None, observed_at: None, news: false, seen: Vec::new() }
+    }
+
+    /// Reads an answer to its end.
+    pub(crate) async fn add(
+        &mut self,
         mut answer: Answer,
-        known: Option<&Cursor>,
-    ) -> Result<(Option<Manifest>, Vec<Fingerprint>), Broken> {
+        form: &'static Form,
+        observed_at: Timestamp,
+    ) -> Result<(), Broken> {
         let (store, clock, name) = (self.store, self.clock, self.dataset.name());
         let encoding = answer.encoding()?;
-        let format = &self.query.format;
-        let mut writer = CaptureWriter::begin(store, clock, name, self.observed_at, format, encoding).await?;
-        let mut reading = Reading::new(self.dataset, encoding, self.observed_at, known);
+        let capture = self.writer.get_or_insert_with(|| CaptureWriter::begin(store, clock, name, observed_at));
+        let mut writer = capture.answer(form, encoding).await?;
+        let mut reading = Reading::new(self.dataset, form, encoding, observed_at, self.known);
         while let Some(chunk) = answer.chunk().await? {
             reading.feed(&chunk).map_err(|refused| torn(name, &answer, &refused))?;
             writer.write(chunk).await?;
         }
         let content = reading.finish().map_err(|refused| torn(name, &answer, &refused))?;
-        if known.is_some() && !content.news {
-            return Ok((None, content.seen));
-        }
-        let manifest = writer.commit(clock, Some(self.again), answer.url(), content.rows).await?;
-        Ok((Some(manifest), content.seen))
+        capture.add(writer, answer.url(), observed_at, content.rows);
+        self.observed_at = Some(self.observed_at.map_or(observed_at, |earliest| earliest.min(observed_at)));
+        self.news |= content.news;
+        self.seen.extend(content.seen);
+        Ok(())
+    }
+
+    /// Stores the answers, unless they bring nothing that was not seen before. `again` asks for them again.
+    pub(crate) async fn finish(mut self, again: Ask) -> Result<Captured, Failure> {
+        self.seen.sort_unstable();
+        let stored = match self.writer {
+            Some(writer) if self.known.is_none() || self.news => Some(writer.commit(self.clock, Some(again)).await?),
+            _ => None,
+        };
+        Ok(Captured { stored, observed_at: self.observed_at, seen: self.seen })
     }
 }
 

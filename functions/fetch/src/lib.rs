@@ -15,7 +15,8 @@ use async_trait::async_trait;
 use shared::bus::{Bus, publish};
 use shared::capture::Manifest;
 use shared::clock::{SharedClock, Timestamp};
-use shared::dataset::{Ask, Cursor, Dataset, Plan, Query, Refusal, Refused, Registry};
+use shared::dataset::{Ask, Cursor, Dataset, Plan, Query, Question, Refusal, Refused, Registry};
+use shared::form::Form;
 use shared::function::{Failure, Function, Received};
 use shared::ledger::{Outcome, Output, Record};
 use shared::message::{CaptureStored, FetchRequest};
@@ -23,6 +24,7 @@ use shared::store::Store;
 use shared::trace::Trace;
 
 use crate::answer::{Broken, RefusedAnswer};
+use crate::capture::{Capture, Captured};
 use crate::cursor::CursorObject;
 
 pub use client::{Client, Settings};
@@ -75,53 +77,64 @@ impl Fetch {
         Ok(())
     }
 
-    /// Asks, and stores the answer.
+    /// Asks, and stores the answers.
     async fn ask(
         &self,
         dataset: &dyn Dataset,
         message: &Received<FetchRequest>,
-        query: &Query,
+        questions: &[Question],
         again: &Ask,
         cursor: Option<&CursorObject>,
     ) -> Result<Done, Failure> {
-        let url = self.client.url(dataset, query)?.to_string();
         let known = cursor.and_then(|cursor| cursor.value.as_ref());
-        let read = async {
-            let answer = self.client.ask(dataset, query).await?;
-            let observed_at = answer.observed_at(dataset);
-            if !answer.is_success() {
-                return Ok(Err((answer.refusal().await, observed_at.ok())));
-            }
-            let observed_at = observed_at?;
-            let (store, clock) = (&*self.store, &*self.clock);
-            let again = again.clone();
-            let capture = capture::Capture { dataset, query, again, observed_at, store, clock };
-            let (stored, seen) = capture.store(answer, known).await?;
-            Ok(Ok((stored, observed_at, seen)))
-        };
-        let (stored, observed_at, seen) = match read.await {
-            Ok(Ok(read)) => read,
-            Ok(Err((refused, at))) => return self.refused(dataset, message, query, again, cursor, refused, at).await,
-            Err(Broken::TimedOut) => {
-                let refused = RefusedAnswer::timed_out(url);
-                return self.refused(dataset, message, query, again, cursor, refused, None).await;
-            }
-            Err(Broken::Failure(failure)) => {
-                if matches!(failure, Failure::Transient(_)) {
-                    self.client.failed(&url).await;
+        let mut capture = Capture::new(dataset, &*self.store, &*self.clock, known);
+        let mut inputs = Vec::new();
+        for Question { query, form } in questions {
+            let url = self.client.url(dataset, query)?.to_string();
+            match self.read(dataset, query, form, &mut capture).await {
+                Ok(None) => inputs.push(url),
+                Ok(Some((refused, at))) => {
+                    return self.refused(dataset, message, query, again, cursor, refused, at).await;
                 }
-                return Err(failure);
+                Err(Broken::TimedOut) => {
+                    let refused = RefusedAnswer::timed_out(url);
+                    return self.refused(dataset, message, query, again, cursor, refused, None).await;
+                }
+                Err(Broken::Failure(failure)) => {
+                    if matches!(failure, Failure::Transient(_)) {
+                        self.client.failed(&url).await;
+                    }
+                    return Err(failure);
+                }
             }
-        };
+        }
+        let Captured { stored, observed_at, seen } = capture.finish(again.clone()).await?;
         if let Some(stored) = &stored {
             let said = CaptureStored { dataset: dataset.name().to_owned(), capture: stored.capture.clone() };
             publish(&*self.bus, &said, message.trace).await?;
         }
-        if let Some(cursor) = cursor {
+        if let (Some(cursor), Some(observed_at)) = (cursor, observed_at) {
             cursor.advance(&*self.store, observed_at, seen).await?;
         }
         let outcome = if stored.is_some() { Outcome::Done } else { Outcome::Nothing };
-        Ok(Done { inputs: vec![url], stored, outcome })
+        Ok(Done { inputs, stored, outcome })
+    }
+
+    /// Adds the answer to one question to a capture, or returns the refusal and when it was made.
+    async fn read(
+        &self,
+        dataset: &dyn Dataset,
+        query: &Query,
+        form: &'static Form,
+        capture: &mut Capture<'_>,
+    ) -> Result<Option<(RefusedAnswer, Option<Timestamp>)>, Broken> {
+        let answer = self.client.ask(dataset, query).await?;
+        let observed_at = answer.observed_at(dataset);
+        if !answer.is_success() {
+            return Ok(Some((answer.refusal().await, observed_at.ok())));
+        }
+        capture.add(answer, form, observed_at?).await?;
+        Ok(None)
     }
 
     /// Does what the source's answer calls for: smaller requests, or the same one later.
@@ -157,9 +170,17 @@ impl Fetch {
         }
     }
 
-    async fn record(&self, message: &Received<FetchRequest>, started_at: Timestamp, done: Done) -> Result<(), Failure> {
+    async fn record(
+        &self,
+        dataset: &dyn Dataset,
+        message: &Received<FetchRequest>,
+        started_at: Timestamp,
+        done: Done,
+    ) -> Result<(), Failure> {
         let duration = self.clock.now() - started_at;
-        let rows = done.stored.as_ref().map_or(0, |stored| stored.rows);
+        let rows = done.stored.as_ref().map_or(0, |stored| stored.rows(dataset));
+        let answers = done.stored.iter().flat_map(|stored| &stored.answers);
+        let outputs = answers.map(|it| Output { name: it.object.clone(), rows: it.records }).collect();
         tracing::info!(rows, inputs = ?done.inputs, "fetched");
         let record = Record {
             stage: Self::NAME.to_owned(),
@@ -173,7 +194,7 @@ impl Fetch {
             rows_in: rows,
             rows_kept: rows,
             rows_quarantined: 0,
-            outputs: done.stored.map(|stored| Output { name: stored.object, rows }).into_iter().collect(),
+            outputs,
             outcome: done.outcome,
         };
         Ok(record.write(&*self.store, message.published_at).await?)
@@ -192,11 +213,13 @@ impl Function for Fetch {
         let ask = &message.body.ask;
         let cursor = match ask {
             Ask::Tick { .. } => Some(CursorObject::read(&*self.store, dataset.name()).await?),
-            Ask::Range { .. } | Ask::Updates { .. } => None,
+            Ask::Range { .. } | Ask::Updates { .. } | Ask::Recent => None,
         };
         let known = cursor.as_ref().and_then(|cursor| cursor.value.as_ref());
         let done = match self.plan(dataset, ask, known).await? {
-            Plan::Query { query, again } => self.ask(dataset, &message, &query, &again, cursor.as_ref()).await?,
+            Plan::Query { questions, again } => {
+                self.ask(dataset, &message, &questions, &again, cursor.as_ref()).await?
+            }
             Plan::Split(parts, reached) => {
                 self.split(dataset, parts, message.trace).await?;
                 if let (Some(cursor), Some(reached)) = (&cursor, reached) {
@@ -208,6 +231,6 @@ impl Function for Fetch {
                 return Err(Failure::Poison(format!("{}: no plan even with the source's time", dataset.name())));
             }
         };
-        self.record(&message, started_at, done).await
+        self.record(dataset, &message, started_at, done).await
     }
 }

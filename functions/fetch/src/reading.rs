@@ -6,8 +6,9 @@ use flate2::read::MultiGzDecoder;
 use flate2::write::MultiGzDecoder as Unpacker;
 use shared::capture::Encoding;
 use shared::clock::Timestamp;
-use shared::csv::{Check, Record, Refused};
+use shared::csv::{Record, Refused};
 use shared::dataset::{Cursor, Dataset, Fingerprint};
+use shared::form::{Check, Form};
 use shared::table::Growth;
 
 /// What an answer turned out to hold.
@@ -16,7 +17,7 @@ pub(crate) struct Content {
     pub(crate) rows: u64,
     /// Whether it has a row that the last answer did not have.
     pub(crate) news: bool,
-    /// The rows that the next answer is expected to repeat, in order.
+    /// The rows that the next answer is expected to repeat.
     pub(crate) seen: Vec<Fingerprint>,
 }
 
@@ -30,6 +31,7 @@ pub(crate) struct Reading<'a> {
 
 struct Rows<'a> {
     dataset: &'a dyn Dataset,
+    form: &'static Form,
     /// `None` for a snapshot, whose rows need not be told apart: a later one is new.
     known: Option<&'a [Fingerprint]>,
     /// Rows that changed before this are not in the next answer.
@@ -41,6 +43,7 @@ struct Rows<'a> {
 impl<'a> Reading<'a> {
     pub(crate) fn new(
         dataset: &'a dyn Dataset,
+        form: &'static Form,
         encoding: Encoding,
         observed_at: Timestamp,
         cursor: Option<&'a Cursor>,
@@ -49,13 +52,14 @@ impl<'a> Reading<'a> {
         let known: &[_] = cursor.map_or(&[], |cursor| &cursor.seen);
         let rows = Rows {
             dataset,
+            form,
             known: (!snapshot).then_some(known),
             repeated_from: observed_at - dataset.source().overlap(),
             news: snapshot && cursor.is_none_or(|cursor| observed_at > cursor.watermark),
             seen: Vec::new(),
         };
         let unpacker = (encoding == Encoding::Gzip).then(|| Unpacker::new(Vec::new()));
-        Self { unpacker, check: Check::new(dataset.header()), rows, left: dataset.source().largest_answer() }
+        Self { unpacker, check: form.check(), rows, left: dataset.source().largest_answer() }
     }
 
     /// Takes the next bytes as they came.
@@ -79,7 +83,6 @@ impl<'a> Reading<'a> {
         }
         let rows = &mut self.rows;
         let whole = self.check.finish(|record| rows.take(record))?;
-        rows.seen.sort_unstable();
         Ok(Content { rows: whole.rows, news: rows.news, seen: std::mem::take(&mut rows.seen) })
     }
 }
@@ -94,7 +97,7 @@ impl Rows<'_> {
 
     fn take(&mut self, record: &Record<'_>) {
         let Some(known) = self.known else { return };
-        let fingerprint = Fingerprint { changed_at: self.dataset.changed_at(record), hash: record.hash() };
+        let fingerprint = Fingerprint { changed_at: self.dataset.changed_at(self.form, record), hash: record.hash() };
         self.news |= known.binary_search(&fingerprint).is_err();
         if fingerprint.changed_at.is_none_or(|at| at >= self.repeated_from) {
             self.seen.push(fingerprint);
@@ -133,7 +136,7 @@ mod tests {
     fn read(text: &[u8], encoding: Encoding, cursor: Option<&Cursor>) -> Result<Content, Refused> {
         let dataset = Earthquakes::default();
         let now = timestamp("2025-07-23T12:00:00Z").unwrap();
-        let mut reading = Reading::new(&dataset, encoding, now, cursor);
+        let mut reading = Reading::new(&dataset, &dataset.forms()[0], encoding, now, cursor);
         for chunk in text.chunks(50) {
             reading.feed(chunk)?;
         }
@@ -172,7 +175,7 @@ mod tests {
     fn an_answer_without_end_is_given_up() {
         let row = row("a", "2025-07-23T11:30:00.000Z").repeat(100);
         let dataset = Earthquakes::default();
-        let mut reading = Reading::new(&dataset, Encoding::Identity, Timestamp::default(), None);
+        let mut reading = Reading::new(&dataset, &dataset.forms()[0], Encoding::Identity, Timestamp::default(), None);
         reading.left = 100_000;
         reading.feed(HEADER.as_bytes()).unwrap();
         let refused = (0..100).find_map(|_| reading.feed(row.as_bytes()).err());

@@ -1,4 +1,4 @@
-//! A capture's answer as a stream of plain bytes in small pieces, unpacked and summed on the way.
+//! An answer of a capture as a stream of plain bytes in small pieces, unpacked and summed on the way.
 //!
 //! Invariant: at no time is more in memory than one chunk of the store and one piece.
 
@@ -8,7 +8,7 @@ use bytes::{Buf, Bytes};
 use flate2::write::MultiGzDecoder;
 use futures::TryStreamExt;
 use futures::stream::BoxStream;
-use shared::capture::{Checksum, Encoding, Manifest};
+use shared::capture::{Checksum, Encoding, StoredAnswer};
 use shared::function::Failure;
 use shared::store::{Store, StoreError};
 
@@ -45,11 +45,11 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
-    pub(crate) async fn open(store: &dyn Store, manifest: &Manifest) -> Result<Self, StoreError> {
+    pub(crate) async fn open(store: &dyn Store, stored: &StoredAnswer) -> Result<Self, StoreError> {
         Ok(Self {
-            chunks: store.read(&manifest.object, None).await?.chunks,
+            chunks: store.read(&stored.object, None).await?.chunks,
             chunk: Bytes::new(),
-            gzip: match manifest.encoding {
+            gzip: match stored.encoding {
                 Encoding::Identity => None,
                 Encoding::Gzip => Some(MultiGzDecoder::new(Vec::new())),
             },
@@ -96,12 +96,12 @@ impl Answer {
     }
 
     /// What differs between the bytes that were read and those that the manifest speaks of.
-    pub(crate) fn difference(&self, manifest: &Manifest) -> Option<String> {
+    pub(crate) fn difference(&self, stored: &StoredAnswer) -> Option<String> {
         let checksum = self.checksum.hex();
-        if self.bytes != manifest.bytes {
-            Some(format!("it has {} bytes, and {} were stored", self.bytes, manifest.bytes))
-        } else if checksum != manifest.checksum {
-            Some(format!("its checksum is {checksum}, and {} was stored", manifest.checksum))
+        if self.bytes != stored.bytes {
+            Some(format!("it has {} bytes, and {} were stored", self.bytes, stored.bytes))
+        } else if checksum != stored.checksum {
+            Some(format!("its checksum is {checksum}, and {} was stored", stored.checksum))
         } else {
             None
         }

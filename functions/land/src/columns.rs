@@ -6,11 +6,11 @@ use std::iter::repeat_n;
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, Float64Builder, Int64Builder, RecordBatch, StringArray, StringBuilder, TimestampMillisecondArray,
-    TimestampMillisecondBuilder,
+    ArrayRef, Float64Builder, Int64Builder, RecordBatch, StringArray, StringBuilder, TimestampMillisecondBuilder,
 };
 use arrow::error::ArrowError;
 use shared::capture::Manifest;
+use shared::clock::Timestamp;
 use shared::table::{Column, ColumnType, TableSpec, Value};
 
 /// What a partition costs in memory per column before its first row.
@@ -75,6 +75,7 @@ pub(crate) fn unfit(column: &Column, value: &Value) -> Option<&'static str> {
 /// The rows of a partition that wait to be written.
 pub(crate) struct Columns {
     builders: Vec<Builder>,
+    observed_at: TimestampMillisecondBuilder,
     hashes: Int64Builder,
     rows: usize,
     bytes: usize,
@@ -84,19 +85,21 @@ impl Columns {
     pub(crate) fn new(spec: &TableSpec) -> Self {
         Self {
             builders: spec.columns.iter().map(|column| Builder::new(column.data_type)).collect(),
+            observed_at: TimestampMillisecondBuilder::with_capacity(0).with_timezone("UTC"),
             hashes: Int64Builder::with_capacity(0),
             rows: 0,
-            bytes: (spec.columns.len() + 1) * COLUMN_OVERHEAD,
+            bytes: (spec.columns.len() + 2) * COLUMN_OVERHEAD,
         }
     }
 
     /// Adds a row whose values fit. `length` is that of its text. Returns by how much the memory has grown.
-    pub(crate) fn push(&mut self, values: &[Value], hash: i64, length: usize) -> usize {
+    pub(crate) fn push(&mut self, values: &[Value], observed_at: Timestamp, hash: i64, length: usize) -> usize {
         for (builder, value) in self.builders.iter_mut().zip(values) {
             builder.push(value);
         }
+        self.observed_at.append_value(observed_at.timestamp_millis());
         self.hashes.append_value(hash);
-        let bytes = length + (self.builders.len() + 1) * size_of::<i64>();
+        let bytes = length + (self.builders.len() + 2) * size_of::<i64>();
         self.rows += 1;
         self.bytes += bytes;
         bytes
@@ -111,12 +114,11 @@ impl Columns {
         self.bytes
     }
 
-    /// The rows as [`TableSpec::schema`] has them, all observed by this capture.
+    /// The rows as [`TableSpec::schema`] has them, all of this capture.
     pub(crate) fn finish(mut self, spec: &TableSpec, manifest: &Manifest) -> Result<RecordBatch, ArrowError> {
-        let observed_at = TimestampMillisecondArray::from_value(manifest.observed_at.timestamp_millis(), self.rows);
         let capture = StringArray::from_iter_values(repeat_n(manifest.capture.to_string(), self.rows));
         let mut columns: Vec<ArrayRef> = self.builders.iter_mut().map(Builder::finish).collect();
-        columns.push(Arc::new(observed_at.with_timezone("UTC")));
+        columns.push(Arc::new(self.observed_at.finish()));
         columns.push(Arc::new(capture));
         columns.push(Arc::new(self.hashes.finish()));
         RecordBatch::try_new(spec.schema(), columns)

@@ -185,7 +185,7 @@ fn captured(
 ) -> Record {
     Record {
         capture: Some(manifest.capture.clone()),
-        inputs: vec![manifest.object.clone()],
+        inputs: manifest.answers.iter().map(|answer| answer.object.clone()).collect(),
         rows_in: counts.rows,
         rows_kept: counts.rows - counts.quarantined,
         rows_quarantined: counts.quarantined,

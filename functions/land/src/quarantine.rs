@@ -14,6 +14,7 @@ use shared::store::{Precondition, Store, StoreError, Upload};
 struct Line<'a> {
     dataset: &'a str,
     capture: String,
+    object: &'a str,
     line: u64,
     column: Option<&'a str>,
     reason: &'a str,
@@ -54,13 +55,14 @@ impl<'a> Quarantine<'a> {
         Self { store, manifest, upload: None, pending: Vec::new(), rows: 0 }
     }
 
-    /// Sets a row aside; [`Quarantine::flush`] writes it.
-    pub(crate) fn add(&mut self, record: &Record<'_>, reason: &Reason) -> Result<(), serde_json::Error> {
+    /// Sets a row of the answer `object` aside; [`Quarantine::flush`] writes it.
+    pub(crate) fn add(&mut self, object: &str, record: &Record<'_>, reason: &Reason) -> Result<(), serde_json::Error> {
         let raw = String::from_utf8_lossy(record.raw);
         let altered = matches!(raw, std::borrow::Cow::Owned(_));
         let line = Line {
             dataset: &self.manifest.dataset,
             capture: self.manifest.capture.to_string(),
+            object,
             line: record.line,
             column: reason.column,
             reason: &reason.reason,

@@ -70,8 +70,8 @@ impl Land {
             && self.holds(&folder, &version).await?
         {
             let counts = Counts {
-                rows: manifest.rows,
-                quarantined: manifest.rows.saturating_sub(version.rows()),
+                rows: manifest.rows(dataset),
+                quarantined: manifest.rows(dataset).saturating_sub(version.rows()),
                 most_at_once: 0,
             };
             return Ok((version, counts));

@@ -8,7 +8,7 @@ use chrono::{DateTime, NaiveTime, TimeDelta};
 use flate2::read::MultiGzDecoder;
 use shared::capture::{CaptureWriter, Encoding};
 use shared::clock::Timestamp;
-use shared::csv::{Check, Refused};
+use shared::csv::Refused;
 use shared::dataset::{Ask, Dataset, Registry};
 use shared::message::{CaptureStored, FetchRequest, Mode, PartitionsLanded};
 use shared::trace::Trace;
@@ -135,7 +135,8 @@ pub async fn ingest(
     let rows = check(dataset, file, encoding)?;
     let store = &*session.pipeline.data.store;
     let clock = &*parts.clock;
-    let mut writer = CaptureWriter::begin(store, clock, dataset.name(), observed_at, "csv", encoding).await?;
+    let mut capture = CaptureWriter::begin(store, clock, dataset.name(), observed_at);
+    let mut writer = capture.answer(&dataset.forms()[0], encoding).await?;
     let mut input = std::fs::File::open(file).map_err(unreadable)?;
     loop {
         let mut piece = vec![0; PIECE];
@@ -147,7 +148,8 @@ pub async fn ingest(
         writer.write(piece.into()).await?;
     }
     let name = file.file_name().unwrap_or(file.as_os_str()).to_string_lossy();
-    let manifest = writer.commit(clock, None, &name, rows).await?;
+    capture.add(writer, &name, observed_at, rows);
+    let manifest = capture.commit(clock, None).await?;
     let message = CaptureStored { dataset: manifest.dataset, capture: manifest.capture };
     Ok(vec![session.pipeline.send(&message).await?])
 }
@@ -167,7 +169,7 @@ fn check(dataset: &dyn Dataset, file: &Path, encoding: Encoding) -> Result<u64, 
         Encoding::Identity => Box::new(opened),
         Encoding::Gzip => Box::new(MultiGzDecoder::new(opened)),
     };
-    let mut check = Check::new(dataset.header());
+    let mut check = dataset.forms()[0].check();
     let mut piece = vec![0; PIECE];
     loop {
         match input.read(&mut piece).map_err(|error| failed(error.to_string()))? {

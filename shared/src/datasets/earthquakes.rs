@@ -4,6 +4,7 @@
 //! event is, and reaches two hours back because the service publishes late. No request names a limit: with one, the
 //! service cuts the answer off without a word.
 
+use std::ops::Range;
 use std::sync::LazyLock;
 use std::time::Duration;
 
@@ -11,8 +12,9 @@ use chrono::{DateTime, Datelike, TimeDelta};
 use http::{HeaderMap, StatusCode, header};
 
 use crate::clock::Timestamp;
-use crate::csv::{Record, Unreadable, timestamp};
-use crate::dataset::{Ask, Cursor, Dataset, Plan, Query, Refusal, Refused, Source};
+use crate::csv::{Record, Unreadable, hash, timestamp};
+use crate::dataset::{Ask, Cursor, Dataset, Details, Plan, Query, Question, Refusal, Refused, Source};
+use crate::form::{Form, Role, Syntax};
 use crate::table::ColumnType::{Float, Integer, Text, Timestamp as Time};
 use crate::table::{Column, Growth, Partitioning, TableSpec, Value};
 
@@ -43,6 +45,52 @@ const HEADER: &[&str] = &[
 const MAG: usize = 4;
 const ID: usize = 11;
 const UPDATED: usize = 12;
+const MAG_CLUSTER: usize = 22;
+
+/// The columns that only GeoJSON has.
+const DETAILS: Range<usize> = 23..31;
+
+/// What of a feature is read for [`DETAILS`], after its id and its time of change.
+const FEATURE_DETAILS: &[&str] = &["id", "updated", "ids", "url", "alert", "felt", "cdi", "mmi", "sig", "tsunami"];
+const FEATURE_UPDATED: usize = 1;
+const FEATURE_FIRST_DETAIL: usize = 2;
+
+/// What of a feature is read where there is nothing but the feature.
+const FEATURE: &[&str] = &[
+    "id",
+    "updated",
+    "ids",
+    "url",
+    "alert",
+    "felt",
+    "cdi",
+    "mmi",
+    "sig",
+    "tsunami",
+    "time",
+    "latitude",
+    "longitude",
+    "depth",
+    "mag",
+    "magType",
+    "nst",
+    "gap",
+    "dmin",
+    "rms",
+    "net",
+    "place",
+    "type",
+    "status",
+];
+
+static FORMS: [Form; 3] = [
+    Form { name: "events", syntax: Syntax::Csv(HEADER), role: Role::Rows },
+    Form { name: "details", syntax: Syntax::GeoJson(FEATURE_DETAILS), role: Role::Details(DETAILS) },
+    Form { name: "deleted", syntax: Syntax::GeoJson(FEATURE), role: Role::Rows },
+];
+static EVENTS_FORM: &Form = &FORMS[0];
+static DETAILS_FORM: &Form = &FORMS[1];
+static DELETED_FORM: &Form = &FORMS[2];
 
 /// Columns as the service writes them. Depth, depth and horizontal errors in km; latitude, longitude, `gap` and `dmin`
 /// in degrees; `rms` in seconds. `mag_cluster` is ours, see [`mag_cluster`].
@@ -71,6 +119,14 @@ static TABLE: LazyLock<TableSpec> = LazyLock::new(|| TableSpec {
         Column::new("locationSource", Text),
         Column::new("magSource", Text),
         Column::new("mag_cluster", Text),
+        Column::new("ids", Text),
+        Column::new("url", Text),
+        Column::new("alert", Text),
+        Column::new("felt", Integer),
+        Column::new("cdi", Float),
+        Column::new("mmi", Float),
+        Column::new("sig", Integer),
+        Column::new("tsunami", Integer),
     ],
     key: ID,
     partition_column: 0,
@@ -95,25 +151,62 @@ impl Dataset for Earthquakes {
         &TABLE
     }
 
-    fn header(&self) -> &'static [&'static str] {
-        HEADER
+    fn forms(&self) -> &'static [Form] {
+        &FORMS
     }
 
     fn source(&self) -> &dyn Source {
         &self.source
     }
 
-    fn read(&self, record: &Record<'_>, values: &mut Vec<Value>) -> Result<(), Unreadable> {
-        for (index, column) in TABLE.columns[..HEADER.len()].iter().enumerate() {
-            values.push(record.value(index, column)?);
+    fn read(&self, form: &Form, record: &Record<'_>, values: &mut Vec<Value>) -> Result<(), Unreadable> {
+        let columns = TABLE.columns.iter().enumerate();
+        match form.syntax {
+            Syntax::Csv(_) => {
+                for (index, column) in columns {
+                    let read = index < HEADER.len();
+                    values.push(if read { record.value(index, column)? } else { Value::Null });
+                }
+            }
+            Syntax::GeoJson(fields) => {
+                for (_, column) in columns {
+                    values.push(match fields.iter().position(|field| *field == column.name) {
+                        Some(field) if column.data_type == Time => milliseconds(record, field, column)?,
+                        Some(field) => record.value(field, column)?,
+                        None => Value::Null,
+                    });
+                }
+            }
         }
-        let mag = if let Value::Float(mag) = values[MAG] { Some(mag) } else { None };
-        values.push(mag.map_or(Value::Null, |mag| Value::Text(mag_cluster(mag))));
+        if let Value::Float(mag) = values[MAG] {
+            values[MAG_CLUSTER] = Value::Text(mag_cluster(mag));
+        }
         Ok(())
     }
 
-    fn changed_at(&self, record: &Record<'_>) -> Option<Timestamp> {
-        std::str::from_utf8(record.bytes(UPDATED)).ok().and_then(timestamp)
+    fn details(&self, _: &Form, record: &Record<'_>) -> Result<Details, Unreadable> {
+        let key = record.text(0, "id")?.unwrap_or_default().to_owned();
+        let fields = FEATURE_FIRST_DETAIL..record.len();
+        let columns = fields.clone().zip(&TABLE.columns[DETAILS]);
+        let values = columns.map(|(field, column)| record.value(field, column)).collect::<Result<_, _>>()?;
+        Ok(Details { key, values, hash: hash(fields.map(|field| record.bytes(field))) })
+    }
+
+    fn changed_at(&self, form: &Form, record: &Record<'_>) -> Option<Timestamp> {
+        let field = if form.syntax == Syntax::Csv(HEADER) { UPDATED } else { FEATURE_UPDATED };
+        let text = std::str::from_utf8(record.bytes(field)).ok()?;
+        timestamp(text).or_else(|| DateTime::from_timestamp_millis(text.parse().ok()?))
+    }
+}
+
+/// Reads a time as GeoJSON has it: milliseconds since 1970, UTC.
+fn milliseconds(record: &Record<'_>, field: usize, column: &Column) -> Result<Value, Unreadable> {
+    match record.value(field, &Column { data_type: Integer, ..column.clone() })? {
+        Value::Integer(number) => DateTime::from_timestamp_millis(number)
+            .filter(|at| (1..=9999).contains(&at.year()))
+            .map(Value::Timestamp)
+            .ok_or_else(|| Unreadable::new(column.name, format!("{number} is no time"))),
+        other => Ok(other),
     }
 }
 
@@ -143,6 +236,9 @@ const OLD: i32 = 1960;
 /// A range this short is not split any more because of a time-out.
 const SHORTEST_RANGE: TimeDelta = TimeDelta::days(1);
 const OVERLAP: TimeDelta = TimeDelta::hours(2);
+/// A sweep reads the updates of so long again.
+const SWEEP: TimeDelta = TimeDelta::days(7);
+const RECENT: &str = "/earthquakes/feed/v1.0/summary/all_month";
 /// The service caches its errors for so long.
 const ERROR_CACHE: Duration = Duration::from_secs(60);
 /// When the answer to a refusal does not state the limit.
@@ -172,7 +268,7 @@ impl Source for Usgs {
     fn clock(&self, ours: Timestamp) -> Query {
         let start = seconds(ours - TimeDelta::hours(1));
         let parameters = vec![("format".to_owned(), "geojson".to_owned()), ("starttime".to_owned(), start)];
-        Query { path: COUNT.to_owned(), parameters, format: "json".to_owned() }
+        Query { path: COUNT.to_owned(), parameters }
     }
 
     fn plan(&self, ask: &Ask, cursor: Option<&Cursor>, now: Option<Timestamp>) -> Plan {
@@ -181,15 +277,20 @@ impl Source for Usgs {
                 Plan::Split(ranges(*start, *end, longest), None)
             }
             (Ask::Range { start, end }, ..) => {
-                Plan::Query { query: query(*start, Some(*end), None), again: ask.clone() }
+                Plan::Query { questions: questions(*start, Some(*end), None), again: ask.clone() }
             }
             (Ask::Updates { since, start, end }, ..) => {
-                Plan::Query { query: query(*start, *end, Some(*since)), again: ask.clone() }
+                Plan::Query { questions: questions(*start, *end, Some(*since)), again: ask.clone() }
+            }
+            (Ask::Recent, ..) => Plan::Query { questions: recent(), again: ask.clone() },
+            (Ask::Tick { sweep: true, .. }, Some(cursor), _) => {
+                let since = cursor.watermark - SWEEP;
+                Plan::Split(vec![Ask::Updates { since, start: beginning(), end: None }, Ask::Recent], None)
             }
             (Ask::Tick { .. }, Some(cursor), _) => {
                 let (since, start) = (since(cursor), beginning());
                 let again = Ask::Updates { since, start, end: None };
-                Plan::Query { query: query(start, None, Some(since)), again }
+                Plan::Query { questions: questions(start, None, Some(since)), again }
             }
             (Ask::Tick { .. }, None, None) => Plan::NeedsClock,
             (Ask::Tick { days, .. }, None, Some(now)) => {
@@ -199,7 +300,7 @@ impl Source for Usgs {
                     parts if parts.len() > 1 => Plan::Split(parts, Some(now)),
                     _ => {
                         let again = Ask::Range { start, end: now };
-                        Plan::Query { query: query(start, Some(now), None), again }
+                        Plan::Query { questions: questions(start, Some(now), None), again }
                     }
                 }
             }
@@ -255,12 +356,30 @@ fn seconds(at: Timestamp) -> String {
     at.format("%Y-%m-%dT%H:%M:%S").to_string()
 }
 
-fn query(start: Timestamp, end: Option<Timestamp>, since: Option<Timestamp>) -> Query {
-    let mut parameters = vec![("format".to_owned(), "csv".to_owned()), ("starttime".to_owned(), seconds(start))];
-    parameters.extend(end.map(|end| ("endtime".to_owned(), seconds(end))));
-    parameters.extend(since.map(|since| ("updatedafter".to_owned(), seconds(since))));
-    parameters.push(("orderby".to_owned(), "time-asc".to_owned()));
-    Query { path: QUERY.to_owned(), parameters, format: "csv".to_owned() }
+/// All that the service knows of a window. In this order, what is in the details and not in the younger events is gone,
+/// and what was deleted after it was listed is found among the deleted.
+fn questions(start: Timestamp, end: Option<Timestamp>, since: Option<Timestamp>) -> Vec<Question> {
+    let question = |form: &'static Form| {
+        let mut parameters =
+            vec![("format".to_owned(), form.extension().to_owned()), ("starttime".to_owned(), seconds(start))];
+        parameters.extend(end.map(|end| ("endtime".to_owned(), seconds(end))));
+        parameters.extend(since.map(|since| ("updatedafter".to_owned(), seconds(since))));
+        parameters.push(("orderby".to_owned(), "time-asc".to_owned()));
+        if form.name == DELETED_FORM.name {
+            parameters.push(("includedeleted".to_owned(), "only".to_owned()));
+        }
+        Question { query: Query { path: QUERY.to_owned(), parameters }, form }
+    };
+    [DETAILS_FORM, EVENTS_FORM, DELETED_FORM].map(question).into()
+}
+
+/// The lists of the last 30 days, which the service makes anew every minute.
+fn recent() -> Vec<Question> {
+    let question = |form: &'static Form| {
+        let path = format!("{RECENT}.{}", form.extension());
+        Question { query: Query { path, parameters: Vec::new() }, form }
+    };
+    [DETAILS_FORM, EVENTS_FORM].map(question).into()
 }
 
 /// How long a range that begins here may be.
@@ -286,6 +405,7 @@ fn length(ask: &Ask) -> TimeDelta {
     match ask {
         Ask::Range { start, end } | Ask::Updates { start, end: Some(end), .. } => *end - *start,
         Ask::Updates { end: None, .. } | Ask::Tick { .. } => TimeDelta::MAX,
+        Ask::Recent => TimeDelta::zero(),
     }
 }
 
@@ -312,6 +432,7 @@ fn split(ask: &Ask, cursor: Option<&Cursor>, parts: u64) -> Option<Vec<Ask>> {
             let younger = Ask::Updates { since, start: recent, end: None };
             (recent < since + TimeDelta::days(30)).then(|| vec![older, younger])
         }
+        Ask::Recent => None,
         Ask::Tick { .. } => split(&Ask::Updates { since: since(cursor?), start: beginning(), end: None }, None, parts),
     }
 }
@@ -352,19 +473,69 @@ mod tests {
     fn a_tick_asks_for_all_changes_since_two_hours_before_the_cursor() {
         let cursor = Cursor { watermark: at("2025-07-23T12:00:00Z"), seen: Vec::new() };
         let plan = Usgs.plan(&Ask::Tick { days: 30, sweep: false }, Some(&cursor), None);
-        let Plan::Query { query, again } = plan else { panic!() };
-        let Plan::Query { query: same, .. } = Usgs.plan(&again, None, None) else { panic!() };
-        assert_eq!(query, same);
-        let sent: Vec<_> = query.parameters.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        let Plan::Query { questions, again } = plan else { panic!() };
+        let Plan::Query { questions: same, .. } = Usgs.plan(&again, None, None) else { panic!() };
+        assert_eq!(questions, same);
+        let sent = |question: &Question| {
+            let pairs = question.query.parameters.iter().map(|(name, value)| format!("{name}={value}"));
+            (question.form.name, pairs.collect::<Vec<_>>().join("&"))
+        };
+        let window = "starttime=1600-01-01T00:00:00&updatedafter=2025-07-23T10:00:00&orderby=time-asc";
         assert_eq!(
-            sent,
+            questions.iter().map(sent).collect::<Vec<_>>(),
             [
-                ("format", "csv"),
-                ("starttime", "1600-01-01T00:00:00"),
-                ("updatedafter", "2025-07-23T10:00:00"),
-                ("orderby", "time-asc")
+                ("details", format!("format=geojson&{window}")),
+                ("events", format!("format=csv&{window}")),
+                ("deleted", format!("format=geojson&{window}&includedeleted=only")),
             ]
         );
+    }
+
+    #[test]
+    fn a_sweep_reads_a_week_of_updates_and_the_sources_own_list_again() {
+        let cursor = Cursor { watermark: at("2025-07-23T12:00:00Z"), seen: Vec::new() };
+        let plan = Usgs.plan(&Ask::Tick { days: 30, sweep: true }, Some(&cursor), None);
+        let since = at("2025-07-16T12:00:00Z");
+        assert_eq!(plan, Plan::Split(vec![Ask::Updates { since, start: beginning(), end: None }, Ask::Recent], None));
+        let Plan::Query { questions, .. } = Usgs.plan(&Ask::Recent, None, None) else { panic!() };
+        let asked: Vec<_> = questions.iter().map(|question| question.query.path.as_str()).collect();
+        let list = "/earthquakes/feed/v1.0/summary/all_month";
+        assert_eq!(asked, [format!("{list}.geojson"), format!("{list}.csv")]);
+    }
+
+    #[test]
+    fn a_feature_is_read_like_a_row() {
+        let feature = r#"{"features":[{"type":"Feature","properties":{"mag":-0.5,"place":"8 km W of Cobb","time":1753283520123,
+            "updated":1753283620000,"status":"deleted","tsunami":0,"sig":3,"felt":null,"cdi":null,"alert":null,"net":"nc",
+            "ids":",nc1,","url":"https://x/nc1","nst":7,"magType":"md","type":""},
+            "geometry":{"type":"Point","coordinates":[-122.8,38.8,null]},"id":"nc1"}]}"#;
+        let dataset = Earthquakes::default();
+        let mut seen = Vec::new();
+        for form in [DELETED_FORM, DETAILS_FORM] {
+            let mut check = form.check();
+            check
+                .feed(feature.as_bytes(), |record| {
+                    assert_eq!(dataset.changed_at(form, record), Some(at("2025-07-23T15:13:40Z")));
+                    let mut values = Vec::new();
+                    if form.has_rows() {
+                        dataset.read(form, record, &mut values).unwrap();
+                    } else {
+                        let details = dataset.details(form, record).unwrap();
+                        assert_eq!(details.key, "nc1");
+                        values = details.values;
+                    }
+                    seen.push(values);
+                })
+                .unwrap();
+        }
+        let row: std::collections::BTreeMap<_, _> =
+            TABLE.columns.iter().map(|column| column.name).zip(seen[0].clone()).collect();
+        assert_eq!(row["time"], Value::Timestamp(at("2025-07-23T15:12:00.123Z")));
+        assert_eq!((&row["mag"], &row["mag_cluster"]), (&Value::Float(-0.5), &Value::Text("below 0".into())));
+        assert_eq!((&row["depth"], &row["type"], &row["nst"]), (&Value::Null, &Value::Null, &Value::Integer(7)));
+        assert_eq!((&row["horizontalError"], &row["status"]), (&Value::Null, &Value::Text("deleted".into())));
+        assert_eq!(&seen[0][DETAILS], seen[1]);
+        assert_eq!(seen[1][0], Value::Text(",nc1,".into()));
     }
 
     #[test]

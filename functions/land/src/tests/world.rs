@@ -12,10 +12,11 @@ use chrono::DateTime;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use http::HeaderMap;
-use shared::capture::{CaptureId, Checksum, Encoding, Manifest};
+use shared::capture::{CaptureId, Checksum, Encoding, Manifest, StoredAnswer};
 use shared::clock::{Clock, Timestamp};
 use shared::csv::{Record, Unreadable};
 use shared::dataset::{Ask, Cursor, Dataset, Plan, Query, Refusal, Refused, Registry, Source};
+use shared::form::{Form, Role, Syntax};
 use shared::function::{Failure, Function, Received};
 use shared::ledger;
 use shared::message::{CaptureStored, Message, PartitionsLanded, ToLand};
@@ -31,9 +32,13 @@ use crate::rows::Bound;
 /// A dataset that reads each field as its column says.
 pub(super) struct Plain {
     name: &'static str,
-    header: &'static [&'static str],
+    forms: &'static [Form],
     spec: TableSpec,
 }
+
+const EVENTS: &[Form] =
+    &[Form { name: "answer", syntax: Syntax::Csv(&["id", "time", "updated", "magnitude"]), role: Role::Rows }];
+const RESULTS: &[Form] = &[Form { name: "answer", syntax: Syntax::Csv(&["year", "athlete", "km"]), role: Role::Rows }];
 
 /// Day partitions, union.
 pub(super) fn events() -> Plain {
@@ -45,7 +50,7 @@ pub(super) fn events() -> Plain {
     ];
     Plain {
         name: "events",
-        header: &["id", "time", "updated", "magnitude"],
+        forms: EVENTS,
         spec: TableSpec {
             columns,
             key: 0,
@@ -62,7 +67,7 @@ pub(super) fn events() -> Plain {
 pub(super) fn results() -> Plain {
     Plain {
         name: "results",
-        header: &["year", "athlete", "km"],
+        forms: RESULTS,
         spec: TableSpec {
             columns: vec![
                 Column::new("year", ColumnType::Integer),
@@ -88,22 +93,22 @@ impl Dataset for Plain {
         &self.spec
     }
 
-    fn header(&self) -> &'static [&'static str] {
-        self.header
+    fn forms(&self) -> &'static [Form] {
+        self.forms
     }
 
     fn source(&self) -> &dyn Source {
         &Silent
     }
 
-    fn read(&self, record: &Record<'_>, values: &mut Vec<Value>) -> Result<(), Unreadable> {
+    fn read(&self, _: &Form, record: &Record<'_>, values: &mut Vec<Value>) -> Result<(), Unreadable> {
         for (at, column) in self.spec.columns.iter().enumerate() {
             values.push(record.value(at, column)?);
         }
         Ok(())
     }
 
-    fn changed_at(&self, _: &Record<'_>) -> Option<Timestamp> {
+    fn changed_at(&self, _: &Form, _: &Record<'_>) -> Option<Timestamp> {
         None
     }
 }
@@ -229,20 +234,25 @@ impl World {
         let id: CaptureId = format!("{}-{:016x}", observed_at.format("%Y%m%dT%H%M%SZ"), at + 1).parse().unwrap();
         let mut checksum = Checksum::default();
         checksum.update(bytes);
-        let manifest = Manifest {
-            object: format!("{}/answer.csv", id.folder(dataset)),
-            capture: id,
-            dataset: dataset.to_owned(),
-            ask: Some(ASK),
+        let stored = StoredAnswer {
+            form: "answer".to_owned(),
             origin: "http://source".to_owned(),
             observed_at,
-            stored_at: observed_at,
+            object: format!("{}/answer.csv", id.folder(dataset)),
             encoding,
             bytes: bytes.len() as u64,
             checksum: checksum.hex(),
-            rows,
+            records: rows,
         };
-        self.store.put(&manifest.object, bytes.to_vec().into(), Precondition::None).await.unwrap();
+        let manifest = Manifest {
+            capture: id,
+            dataset: dataset.to_owned(),
+            ask: Some(ASK),
+            observed_at,
+            stored_at: observed_at,
+            answers: vec![stored],
+        };
+        self.store.put(&manifest.answers[0].object, bytes.to_vec().into(), Precondition::None).await.unwrap();
         manifest.commit(&*self.store).await.unwrap();
         manifest
     }
