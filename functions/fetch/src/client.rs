@@ -51,7 +51,9 @@ pub struct Client {
 /// What the client remembers of its failures.
 #[derive(Default)]
 struct Memory {
+    /// By full address.
     failed: HashMap<String, Instant>,
+    /// By the source that an address is of, see [`source_of`].
     paused_until: HashMap<String, Instant>,
 }
 
@@ -106,7 +108,7 @@ impl Client {
     pub(crate) async fn ask(&self, dataset: &dyn Dataset, query: &Query) -> Result<Answer, Broken> {
         let address = self.address(dataset);
         let url = self.url(dataset, query)?;
-        self.check(&address, url.as_str()).await?;
+        self.check(&address, &url).await?;
         let spacing = self.settings.spacing.unwrap_or_else(|| dataset.source().spacing());
         let turn = self.turn.take(spacing).await;
         let sent = self.http.get(url.clone()).header(header::ACCEPT_ENCODING, "gzip").send().await;
@@ -119,14 +121,14 @@ impl Client {
         }
     }
 
-    async fn check(&self, address: &str, url: &str) -> Result<(), Failure> {
+    async fn check(&self, address: &str, url: &reqwest::Url) -> Result<(), Failure> {
         let now = Instant::now();
         let cached = self.settings.failure_cache.unwrap_or(FAILURE_CACHE);
         let mut memory = self.memory.lock().await;
         memory.failed.retain(|_, at| now.duration_since(*at) < cached);
         memory.paused_until.retain(|_, until| *until > now);
-        let failed = memory.failed.get(url).map(|at| cached.saturating_sub(now.duration_since(*at)));
-        let paused = memory.paused_until.get(address).map(|until| until.duration_since(now));
+        let failed = memory.failed.get(url.as_str()).map(|at| cached.saturating_sub(now.duration_since(*at)));
+        let paused = memory.paused_until.get(&source_of(url)).map(|until| until.duration_since(now));
         match failed.into_iter().chain(paused).max() {
             Some(after) if paused.is_some() => {
                 Err(Failure::Later { reason: format!("{address} asked for a pause"), after })
@@ -151,12 +153,18 @@ impl Client {
 
     /// Remembers a refusal: of everything at that source when it asks for fewer requests, else of that one address.
     pub(crate) async fn pause(&self, url: &str, status: http::StatusCode, after: Duration) {
-        if status != http::StatusCode::TOO_MANY_REQUESTS {
-            return self.failed(url).await;
+        match reqwest::Url::parse(url) {
+            Ok(url) if status == http::StatusCode::TOO_MANY_REQUESTS => {
+                self.memory.lock().await.paused_until.insert(source_of(&url), Instant::now() + after);
+            }
+            _ => self.failed(url).await,
         }
-        let address = reqwest::Url::parse(url).map(|url| url.origin().ascii_serialization()).unwrap_or_default();
-        self.memory.lock().await.paused_until.insert(address, Instant::now() + after);
     }
+}
+
+/// Who answers at an address: its scheme, host and port, in one spelling.
+fn source_of(url: &reqwest::Url) -> String {
+    url.origin().ascii_serialization()
 }
 
 /// The cause at the bottom: "connection refused" rather than "error sending request".
@@ -166,4 +174,29 @@ pub(crate) fn innermost(error: &dyn std::error::Error) -> String {
         cause = deeper;
     }
     cause.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_pause_holds_for_every_query_of_the_source_however_its_address_is_written() {
+        let datasets = shared::datasets::shipped();
+        let dataset = &**datasets.get("earthquakes").unwrap();
+        let query = |path: &str| Query { path: path.to_owned(), parameters: Vec::new() };
+        // Nobody listens there: a request that is sent is told from one that is held back.
+        for address in ["http://127.0.0.1:1", "http://127.0.0.1:1/mirror/usgs/", "HTTP://LOCALHOST:1/mirror"] {
+            let addresses = BTreeMap::from([("earthquakes".to_owned(), address.to_owned())]);
+            let spacing = Some(Duration::ZERO);
+            let client = Client::new(Settings { addresses, spacing, ..Settings::default() }).unwrap();
+            let sent = client.ask(dataset, &query("/first")).await.err();
+            assert!(matches!(sent, Some(Broken::Failure(Failure::Unreachable(_)))), "{address}: {sent:?}");
+            let refused = client.url(dataset, &query("/first")).unwrap();
+            client.pause(refused.as_str(), http::StatusCode::TOO_MANY_REQUESTS, Duration::from_secs(60)).await;
+            let held = client.ask(dataset, &query("/second")).await.err();
+            let Some(Broken::Failure(Failure::Later { after, .. })) = held else { panic!("{address}: {held:?}") };
+            assert!(after > Duration::from_secs(50), "{address}: {after:?}");
+        }
+    }
 }

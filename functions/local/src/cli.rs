@@ -116,9 +116,9 @@ pub enum Command {
 /// How `up` runs.
 #[derive(Debug, Clone, Args)]
 pub struct Up {
-    /// How many days of history the first run takes
-    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=36_500))]
-    pub days: u32,
+    /// How many days of history the first run takes [default: 30]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=36_500))]
+    pub days: Option<u32>,
     /// End when the first run is complete
     #[arg(long)]
     pub once: bool,

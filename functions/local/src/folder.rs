@@ -144,34 +144,19 @@ impl Folder {
 
     /// A name for the messages of this process, and the names of processes that died and left theirs.
     ///
+    /// A holder's file is locked before it has its name, and for as long as its process lives. So a name whose file can
+    /// be locked belongs to the dead, and to whoever locks it first.
+    ///
     /// # Errors
     /// When the folder cannot be written.
     pub fn hold(&self, clock: &dyn Clock) -> Result<(Holder, Vec<Holder>), Problem> {
         let folder = self.path.join(HOLDERS);
-        let failed = |error: io::Error| unwritable(&self.path, &error);
-        fs::create_dir_all(&folder).map_err(failed)?;
-        let mut dead = Vec::new();
-        for entry in fs::read_dir(&folder).map_err(failed)? {
-            let path = entry.map_err(failed)?.path();
-            let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };
-            let lock = File::open(&path).and_then(|file| match file.try_lock() {
-                Ok(()) => Ok(Some(file)),
-                Err(TryLockError::WouldBlock) => Ok(None),
-                Err(TryLockError::Error(error)) => Err(error),
-            });
-            match lock {
-                Ok(Some(lock)) => dead.push(Holder { name: name.to_owned(), path: path.clone(), _lock: lock }),
-                Ok(None) => (),
-                // Its process ended, and removed it, meanwhile.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => (),
-                Err(error) => return Err(failed(error)),
-            }
-        }
-        let name = format!("{:032x}", clock.random());
-        let path = folder.join(&name);
-        let lock = File::create(&path).map_err(failed)?;
-        lock.lock().map_err(failed)?;
-        Ok((Holder { name, path, _lock: lock }, dead))
+        let hold = || {
+            fs::create_dir_all(&folder)?;
+            let dead = claim_all(&folder)?;
+            Ok((Holder::new(&folder, clock)?, dead))
+        };
+        hold().map_err(|error: io::Error| unwritable(&self.path, &error))
     }
 }
 
@@ -184,12 +169,67 @@ pub struct Holder {
 }
 
 impl Holder {
+    fn new(folder: &Path, clock: &dyn Clock) -> io::Result<Self> {
+        loop {
+            let name = format!("{:032x}", clock.random());
+            let unnamed = folder.join(format!(".{name}"));
+            let lock = File::options().write(true).create_new(true).open(&unnamed)?;
+            lock.lock()?;
+            let path = folder.join(&name);
+            match fs::rename(&unnamed, &path) {
+                Ok(()) => return Ok(Self { name, path, _lock: lock }),
+                // Another process found it before it was locked, and removed it.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => (),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
     /// Gives the name up; nothing is left under it.
     ///
     /// # Errors
     /// When its file cannot be removed.
     pub fn release(self) -> io::Result<()> {
-        fs::remove_file(&self.path)
+        remove(&self.path)
+    }
+}
+
+/// Takes the names that nobody holds, and removes what crashed before it had one.
+fn claim_all(folder: &Path) -> io::Result<Vec<Holder>> {
+    let mut claimed = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };
+        let file = match File::open(&path) {
+            // Its process ended, and removed it, meanwhile.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            opened => opened?,
+        };
+        let Some(lock) = claim(&path, file)? else { continue };
+        if name.starts_with('.') {
+            remove(&path)?;
+        } else {
+            claimed.push(Holder { name: name.to_owned(), path: path.clone(), _lock: lock });
+        }
+    }
+    Ok(claimed)
+}
+
+/// The lock on a file that was opened at `path`, or `None` when somebody holds it or has released it meanwhile.
+fn claim(path: &Path, file: File) -> io::Result<Option<File>> {
+    match file.try_lock() {
+        // Only who holds the lock removes the file, so one that is there now stays.
+        Ok(()) => Ok(path.try_exists()?.then_some(file)),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(error)) => Err(error),
+    }
+}
+
+/// Removes a file; one that is gone already is no error.
+fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
     }
 }
 
@@ -233,6 +273,7 @@ fn unwritable(path: &Path, error: &io::Error) -> Problem {
 mod tests {
     use super::*;
     use shared::clock::System;
+    use std::collections::BTreeSet;
 
     #[test]
     fn a_folder_of_other_files_or_of_the_other_world_is_refused() {
@@ -268,5 +309,58 @@ mod tests {
         let (_, dead) = folder.hold(&System).unwrap();
         assert_eq!(dead.iter().map(|holder| &holder.name).collect::<Vec<_>>(), [&name]);
         second.release().unwrap();
+    }
+
+    #[test]
+    fn the_living_are_never_taken_for_dead_and_the_dead_go_to_one() {
+        let temp = tempfile::tempdir().unwrap();
+        let folder = Folder::open_or_create(temp.path(), World::Live).unwrap();
+        fs::create_dir(temp.path().join(HOLDERS)).unwrap();
+        let left: BTreeSet<_> = (0..50).map(|number| format!("dead-{number}")).collect();
+        for name in &left {
+            fs::write(temp.path().join(HOLDERS).join(name), "").unwrap();
+        }
+        let all = std::thread::scope(|scope| {
+            let starts: Vec<_> = (0..8)
+                .map(|_| scope.spawn(|| (0..40).map(|_| folder.hold(&System).unwrap()).collect::<Vec<_>>()))
+                .collect();
+            starts.into_iter().flat_map(|start| start.join().unwrap()).collect::<Vec<_>>()
+        });
+        let claimed: Vec<_> = all.iter().flat_map(|(_, dead)| dead).map(|holder| holder.name.clone()).collect();
+        assert_eq!(claimed.len(), left.len(), "each once: {claimed:?}");
+        assert_eq!(claimed.into_iter().collect::<BTreeSet<_>>(), left);
+        let names: BTreeSet<_> = all.iter().map(|(own, _)| &own.name).collect();
+        assert_eq!(names.len(), 8 * 40);
+        assert!(names.iter().all(|name| temp.path().join(HOLDERS).join(name).exists()));
+    }
+
+    #[test]
+    fn a_name_that_was_released_meanwhile_is_nobodys() {
+        let temp = tempfile::tempdir().unwrap();
+        let folder = Folder::open_or_create(temp.path(), World::Live).unwrap();
+        let (holder, _) = folder.hold(&System).unwrap();
+        let path = holder.path.clone();
+        let found = File::open(&path).unwrap();
+        holder.release().unwrap();
+        assert!(claim(&path, found).unwrap().is_none());
+        let (holder, _) = folder.hold(&System).unwrap();
+        fs::remove_file(&holder.path).unwrap();
+        holder.release().unwrap();
+    }
+
+    #[test]
+    fn what_crashed_before_it_had_a_name_is_removed_and_what_is_about_to_have_one_is_not() {
+        let temp = tempfile::tempdir().unwrap();
+        let folder = Folder::open_or_create(temp.path(), World::Live).unwrap();
+        let holders = temp.path().join(HOLDERS);
+        fs::create_dir(&holders).unwrap();
+        fs::write(holders.join(".crashed"), "").unwrap();
+        let starting = File::create(holders.join(".starting")).unwrap();
+        starting.lock().unwrap();
+        let (own, dead) = folder.hold(&System).unwrap();
+        assert!(dead.is_empty());
+        let mut left: Vec<_> = fs::read_dir(&holders).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        left.sort();
+        assert_eq!(left, [".starting", own.name.as_str()]);
     }
 }

@@ -5,15 +5,16 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use strata::cli::{Cli, Command};
-use strata::problem::Problem;
+use strata::problem::{Problem, Results};
 use tokio::sync::watch;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
     match start(cli) {
-        Ok(()) => ExitCode::SUCCESS,
+        // A reader that is gone has seen enough.
+        Ok(()) | Err(Problem::ReaderGone) => ExitCode::SUCCESS,
         Err(problem) => {
-            // A closed pipe is a reader that has seen enough.
+            // There is nowhere left to say that standard error is closed.
             let _ = writeln!(io::stderr(), "strata: {problem}");
             problem.code()
         }
@@ -25,7 +26,7 @@ fn start(cli: Cli) -> Result<(), Problem> {
     let quiet = io::stderr().is_terminal() || !works;
     shared::telemetry::start(if quiet { "warn" } else { "info" }).map_err(Problem::Failed)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let done = runtime.block_on(async {
+    runtime.block_on(async {
         let (stop, stopped) = watch::channel(false);
         tokio::spawn(async move {
             if let Err(error) = interrupted().await {
@@ -38,12 +39,12 @@ fn start(cli: Cli) -> Result<(), Problem> {
                 std::process::exit(130);
             }
         });
-        strata::run(cli, stopped, &mut io::stdout().lock()).await
-    });
-    match done {
-        Err(Problem::Failed(reason)) if reason.contains("Broken pipe") => Ok(()),
-        done => done,
-    }
+        let mut out = Results(io::stdout().lock());
+        let done = strata::run(cli, stopped, &mut out).await;
+        let flushed = out.flush();
+        done?;
+        Ok(flushed?)
+    })
 }
 
 /// Waits for Ctrl-C or SIGTERM.

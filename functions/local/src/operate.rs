@@ -41,7 +41,7 @@ pub async fn run<W: Write>(
     let finished = match done {
         Ok(traces) => {
             let runs = traces.iter().map(|trace| trace.run()).collect();
-            let report = Report::read(&session.pipeline.data, datasets, &runs).await?;
+            let report = Report::read(&session.pipeline.data, datasets, &runs, None).await?;
             let path = std::path::absolute(&session.folder.path)?;
             writeln!(out, "{}", report.text(&path.display().to_string(), began.elapsed()))?;
             session.pipeline.complete(&report.sums.failed_tests)

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::time::Duration;
 
+use chrono::NaiveDate;
 use serde::Serialize;
 use shared::bus::DeadLetter;
 use shared::capture::CaptureId;
@@ -101,14 +102,19 @@ pub struct Report {
 }
 
 impl Report {
-    /// Reads what the runs did.
+    /// Reads what the runs did, from the records since a day. A record is filed under the day of its message.
     ///
     /// # Errors
     /// When the lake cannot be read.
-    pub async fn read(data: &Data, datasets: &[String], runs: &BTreeSet<String>) -> Result<Self, Problem> {
+    pub async fn read(
+        data: &Data,
+        datasets: &[String],
+        runs: &BTreeSet<String>,
+        since: Option<NaiveDate>,
+    ) -> Result<Self, Problem> {
         let mut records = Vec::new();
         for dataset in datasets {
-            records.extend(ledger::read(&*data.store, dataset, None).await?);
+            records.extend(ledger::read(&*data.store, dataset, since).await?);
         }
         let sums = Sums::of(records.iter().filter(|record| runs.contains(&record.run)));
         Ok(Self { sums, tables: tables(data).await?, dead_letters: dead_letters(&*data.store).await?.len() })

@@ -42,6 +42,15 @@ fn other(error: ArrowError) -> io::Error {
     io::Error::other(error)
 }
 
+/// The I/O error that the CSV writer wraps, as it came from below.
+fn unwrapped(error: csv::Error) -> io::Error {
+    let said = error.to_string();
+    match error.into_kind() {
+        csv::ErrorKind::Io(error) => error,
+        _ => io::Error::other(said),
+    }
+}
+
 fn table(answer: &Answer, out: &mut impl Write) -> io::Result<()> {
     let empty = [RecordBatch::new_empty(answer.schema.clone())];
     let batches = if answer.batches.is_empty() { &empty } else { answer.batches.as_slice() };
@@ -52,14 +61,15 @@ fn table(answer: &Answer, out: &mut impl Write) -> io::Result<()> {
 fn csv(answer: &Answer, out: &mut impl Write) -> io::Result<()> {
     let options = options();
     let mut writer = csv::Writer::from_writer(out);
-    writer.write_record(answer.schema.fields().iter().map(|field| field.name()))?;
+    writer.write_record(answer.schema.fields().iter().map(|field| field.name())).map_err(unwrapped)?;
     for batch in &answer.batches {
         let columns = formatters(batch, &options)?;
         for row in 0..batch.num_rows() {
             for column in &columns {
-                writer.write_field(column.value(row).try_to_string().map_err(other)?)?;
+                let text = column.value(row).try_to_string().map_err(other)?;
+                writer.write_field(text).map_err(unwrapped)?;
             }
-            writer.write_record(None::<&[u8]>)?;
+            writer.write_record(None::<&[u8]>).map_err(unwrapped)?;
         }
     }
     writer.flush()

@@ -5,6 +5,7 @@
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::sync::mpsc;
 
 /// Nobody listens on this port.
 const NOWHERE: &str = "http://127.0.0.1:1";
@@ -144,7 +145,20 @@ struct Running {
 
 impl Running {
     fn start(mut command: Command) -> Self {
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        Self::of(command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap())
+    }
+
+    /// Starts it, with the lines that it says on standard error.
+    fn start_heard(mut command: Command) -> (Self, mpsc::Receiver<String>) {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let errors = BufReader::new(child.stderr.take().unwrap());
+        let (said, heard) = mpsc::channel();
+        // Read to its end whether or not anybody listens, or the program would wait for the pipe.
+        std::thread::spawn(move || errors.lines().map_while(Result::ok).for_each(|line| drop(said.send(line))));
+        (Self::of(child), heard)
+    }
+
+    fn of(mut child: Child) -> Self {
         let lines = BufReader::new(child.stdout.take().unwrap());
         Self { child, lines }
     }
@@ -264,4 +278,61 @@ fn a_file_is_landed_and_its_unreadable_rows_are_set_aside() {
     std::fs::write(&torn, "time,latitude\n").unwrap();
     let sentence = fail(&folder, &["ingest", torn.to_str().unwrap(), "--dataset", "earthquakes"], 1);
     assert!(sentence.contains("torn.csv: the file does not start with the expected header"), "{sentence}");
+}
+
+#[test]
+fn a_reader_that_has_seen_enough_is_no_failure() {
+    let temp = tempfile::tempdir().unwrap();
+    let folder = temp.path().join("data");
+    succeed(&folder, &["up", "--sample", "--once"]);
+    for format in ["table", "csv", "json"] {
+        // More than a pipe holds.
+        let mut query = strata(&folder, &["query", "select * from fct_earthquakes", "--format", format]);
+        let mut child = query.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let output = child.wait_with_output().unwrap();
+        assert!(!line.is_empty());
+        assert_eq!((output.status.code(), String::from_utf8_lossy(&output.stderr).as_ref()), (Some(0), ""), "{format}");
+    }
+}
+
+#[test]
+fn a_round_that_fails_is_said_and_the_next_goes_on() {
+    let temp = tempfile::tempdir().unwrap();
+    let folder = temp.path().join("data");
+    succeed(&folder, &["up", "--sample", "--once"]);
+    let damaged = |day: &str| {
+        let file = folder.join("ledger/earthquakes").join(day).join("land-1.json");
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        std::fs::write(&file, "{").unwrap();
+        file
+    };
+    // Of a day that every round reads.
+    let file = damaged("9999-12-31");
+    let sentence = fail(&folder, &["up", "--sample", "--once"], 1);
+    assert!(sentence.contains("9999-12-31/land-1.json") && sentence.contains("damaged"), "{sentence}");
+    let (mut up, errors) = Running::start_heard(strata(&folder, &["up", "--sample", "--every", "1"]));
+    let said = errors.iter().find(|line| line.contains("the round failed")).expect("it ended instead");
+    assert!(said.contains("9999-12-31/land-1.json"), "{said}");
+    std::fs::remove_file(file).unwrap();
+    up.until("data");
+    assert_eq!(up.signal("-INT").0, Some(0));
+    // What is over is not read again.
+    damaged("2020-01-01");
+    succeed(&folder, &["up", "--sample", "--once"]);
+}
+
+#[test]
+fn days_that_come_too_late_are_said_to() {
+    let temp = tempfile::tempdir().unwrap();
+    let folder = temp.path().join("data");
+    let said = |arguments: &[&str]| {
+        let output = run(&folder, arguments);
+        assert_eq!(output.status.code(), Some(0));
+        String::from_utf8(output.stderr).unwrap().matches("--days only counts for the first run").count()
+    };
+    assert_eq!(said(&["up", "--sample", "--once", "--days", "7"]), 0, "it is the first");
+    assert_eq!(said(&["up", "--sample", "--once", "--days", "14"]), 1);
+    assert_eq!(said(&["up", "--sample", "--once"]), 0, "nobody asked for days");
 }

@@ -3,13 +3,15 @@
 //! An object is a file. Its generation is its modification time in microseconds, set by us and always growing: a lock
 //! file serialises the instant in which a write checks its precondition and is renamed into place, and holds the last
 //! generation given. A reader keeps the file that it opened, so it sees one generation whole.
+//!
+//! A file that is being written is locked from before its first byte until it is in place or removed. So one that can
+//! be locked was left by a process that died, and whoever opens the folder next removes it.
 
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
@@ -17,6 +19,7 @@ use bytes::Bytes;
 use futures::{StreamExt, stream};
 
 use super::{Generation, Metadata, Precondition, Reading, Store, StoreError, Upload};
+use crate::clock::{Clock, System};
 
 const LOCK: &str = ".lock";
 const UNFINISHED: &str = ".unfinished";
@@ -30,7 +33,6 @@ pub struct Directory {
 
 struct Inner {
     root: PathBuf,
-    uploads: AtomicU64,
 }
 
 impl Directory {
@@ -40,7 +42,7 @@ impl Directory {
     /// [`StoreError::Permanent`] when the folder cannot be written, or its file system keeps no modification times in
     /// microseconds.
     pub fn open(root: &Path) -> Result<Self, StoreError> {
-        let inner = Inner { root: root.to_owned(), uploads: AtomicU64::new(0) };
+        let inner = Inner { root: root.to_owned() };
         let name = root.display().to_string();
         let failed = |error: &io::Error| StoreError::Permanent {
             action: "write",
@@ -50,6 +52,7 @@ impl Directory {
         fs::create_dir_all(root.join(UNFINISHED)).map_err(|error| failed(&error))?;
         inner.with_lock(|_| Ok(())).map_err(|error| failed(&error))?;
         inner.probe_times().map_err(|error| failed(&error))?;
+        inner.sweep().map_err(|error| failed(&error))?;
         Ok(Self { inner: Arc::new(inner) })
     }
 }
@@ -82,21 +85,53 @@ impl Inner {
     }
 
     fn probe_times(&self) -> io::Result<()> {
-        let path = self.unfinished_path();
         let wanted = Generation(1_234_567_890_123_457);
-        let probe = File::create(&path)?;
-        let found = stamp(&probe, wanted).and_then(|()| fs::metadata(&path)?.modified());
-        fs::remove_file(&path)?;
-        if micros(found?) == wanted.0 {
+        let probe = self.begin()?;
+        stamp(&probe.file, wanted)?;
+        if micros(fs::metadata(&probe.path)?.modified()?) == wanted.0 {
             Ok(())
         } else {
             Err(io::Error::other("its file system keeps no modification times in microseconds"))
         }
     }
 
-    fn unfinished_path(&self) -> PathBuf {
-        let count = self.uploads.fetch_add(1, Ordering::Relaxed);
-        self.root.join(UNFINISHED).join(format!("{}-{count}", std::process::id()))
+    /// A new file to write, locked. Its name is random: process ids come again, and in other containers too.
+    fn begin(&self) -> io::Result<Unfinished> {
+        loop {
+            let path = self.root.join(UNFINISHED).join(format!("{:032x}", System.random()));
+            let file = match File::options().write(true).create_new(true).open(&path) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
+                opened => opened?,
+            };
+            file.lock()?;
+            let unfinished = Unfinished { path, file };
+            // A sweep may have found it before it was locked.
+            if unfinished.path.try_exists()? {
+                return Ok(unfinished);
+            }
+        }
+    }
+
+    /// Removes what processes that died were writing: all that nobody holds a lock on.
+    fn sweep(&self) -> io::Result<()> {
+        for entry in fs::read_dir(self.root.join(UNFINISHED))? {
+            let path = entry?.path();
+            let file = match File::open(&path) {
+                // Its writer is done with it.
+                Err(error) if absent(&error) => continue,
+                opened => opened?,
+            };
+            match file.try_lock() {
+                // Removed under the lock, so that a writer who gets it later sees that its file is gone.
+                Ok(()) => match fs::remove_file(&path) {
+                    Err(error) if !absent(&error) => return Err(error),
+                    _ => tracing::debug!(file = %path.display(), "what a process that died was writing is removed"),
+                },
+                Err(TryLockError::WouldBlock) => (),
+                Err(TryLockError::Error(error)) => return Err(error),
+            }
+        }
+        Ok(())
     }
 
     fn current(&self, path: &Path) -> io::Result<Option<Generation>> {
@@ -109,7 +144,7 @@ impl Inner {
     }
 
     /// Moves a finished file into place under the lock; `Ok(None)` is a conflict.
-    fn commit(&self, from: &Path, to: &Path, precondition: Precondition) -> io::Result<Option<Generation>> {
+    fn commit(&self, from: &Unfinished, to: &Path, precondition: Precondition) -> io::Result<Option<Generation>> {
         if let Some(parent) = to.parent() {
             fs::create_dir_all(parent)?;
         }
@@ -117,8 +152,8 @@ impl Inner {
             if !precondition.holds(self.current(to)?) {
                 return Ok(None);
             }
-            stamp(&File::options().write(true).open(from)?, generation)?;
-            fs::rename(from, to)?;
+            stamp(&from.file, generation)?;
+            fs::rename(&from.path, to)?;
             Ok(Some(generation))
         })
     }
@@ -219,17 +254,10 @@ impl Store for Directory {
 
     async fn upload(&self, name: &str, precondition: Precondition) -> Result<Box<dyn Upload>, StoreError> {
         let to = self.inner.path("write", name)?;
-        let from = self.inner.unfinished_path();
-        let unfinished = Unfinished(from.clone());
-        let file = blocking("write", name, move || File::create(from)).await?;
-        Ok(Box::new(DirectoryUpload {
-            inner: Arc::clone(&self.inner),
-            name: name.to_owned(),
-            to,
-            precondition,
-            file: Some(file),
-            unfinished,
-        }))
+        let inner = Arc::clone(&self.inner);
+        let unfinished = Some(blocking("write", name, move || inner.begin()).await?);
+        let inner = Arc::clone(&self.inner);
+        Ok(Box::new(DirectoryUpload { inner, name: name.to_owned(), to, precondition, unfinished }))
     }
 
     async fn list(&self, prefix: &str) -> Result<Vec<Metadata>, StoreError> {
@@ -295,15 +323,18 @@ fn walk(root: &Path, folder: &str, prefix: &str, found: &mut Vec<Metadata>) -> i
     Ok(())
 }
 
-/// A file that is removed unless it was moved into place.
-struct Unfinished(PathBuf);
+/// A locked file that is removed unless it was moved into place.
+struct Unfinished {
+    path: PathBuf,
+    file: File,
+}
 
 impl Drop for Unfinished {
     fn drop(&mut self) {
-        if let Err(error) = fs::remove_file(&self.0)
+        if let Err(error) = fs::remove_file(&self.path)
             && !absent(&error)
         {
-            tracing::warn!(file = %self.0.display(), %error, "an unfinished file could not be removed");
+            tracing::warn!(file = %self.path.display(), %error, "an unfinished file could not be removed");
         }
     }
 }
@@ -313,13 +344,12 @@ struct DirectoryUpload {
     name: String,
     to: PathBuf,
     precondition: Precondition,
-    file: Option<File>,
-    unfinished: Unfinished,
+    unfinished: Option<Unfinished>,
 }
 
 impl DirectoryUpload {
-    fn file(&mut self) -> Result<File, StoreError> {
-        self.file.take().ok_or_else(|| StoreError::Permanent {
+    fn unfinished(&mut self) -> Result<Unfinished, StoreError> {
+        self.unfinished.take().ok_or_else(|| StoreError::Permanent {
             action: "write",
             name: self.name.clone(),
             reason: "an earlier write of it failed".to_owned(),
@@ -330,11 +360,11 @@ impl DirectoryUpload {
 #[async_trait]
 impl Upload for DirectoryUpload {
     async fn write(&mut self, chunk: Bytes) -> Result<(), StoreError> {
-        let mut file = self.file()?;
-        self.file = Some(
+        let mut unfinished = self.unfinished()?;
+        self.unfinished = Some(
             blocking("write", &self.name, move || {
-                file.write_all(&chunk)?;
-                Ok(file)
+                unfinished.file.write_all(&chunk)?;
+                Ok(unfinished)
             })
             .await?,
         );
@@ -342,16 +372,80 @@ impl Upload for DirectoryUpload {
     }
 
     async fn finish(mut self: Box<Self>) -> Result<Generation, StoreError> {
-        let file = self.file()?;
-        let (inner, from, to) = (Arc::clone(&self.inner), self.unfinished.0.clone(), self.to.clone());
+        let unfinished = self.unfinished()?;
+        let (inner, to) = (Arc::clone(&self.inner), self.to.clone());
         let precondition = self.precondition;
         let committed = blocking("write", &self.name, move || {
             // A name must never come to stand for content that a power cut could still take away.
-            file.sync_data()?;
-            drop(file);
-            inner.commit(&from, &to, precondition)
+            unfinished.file.sync_data()?;
+            inner.commit(&unfinished, &to, precondition)
         })
         .await?;
         committed.ok_or_else(|| StoreError::Conflict { name: self.name.clone() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn unfinished(root: &Path) -> usize {
+        fs::read_dir(root.join(UNFINISHED)).unwrap().count()
+    }
+
+    async fn begin(store: &Directory, name: &str, content: &'static str) -> Box<dyn Upload> {
+        let mut upload = store.upload(name, Precondition::None).await.unwrap();
+        upload.write(content.into()).await.unwrap();
+        upload
+    }
+
+    #[tokio::test]
+    async fn writers_that_know_nothing_of_each_other_do_not_meet() {
+        let temp = tempfile::tempdir().unwrap();
+        let (one, other) = (Directory::open(temp.path()).unwrap(), Directory::open(temp.path()).unwrap());
+        let (first, second) = (begin(&one, "a", "first").await, begin(&other, "b", "second").await);
+        first.finish().await.unwrap();
+        second.finish().await.unwrap();
+        assert_eq!(one.get("a").await.unwrap().unwrap().bytes, "first");
+        assert_eq!(one.get("b").await.unwrap().unwrap().bytes, "second");
+        drop(begin(&one, "c", "given up").await);
+        assert_eq!(unfinished(temp.path()), 0);
+    }
+
+    #[tokio::test]
+    async fn what_the_dead_were_writing_is_removed_and_what_the_living_write_is_not() {
+        let temp = tempfile::tempdir().unwrap();
+        let store = Directory::open(temp.path()).unwrap();
+        fs::write(temp.path().join(UNFINISHED).join("of-a-dead-process"), "half").unwrap();
+        let alive = begin(&store, "a", "whole").await;
+        Directory::open(temp.path()).unwrap();
+        assert_eq!(unfinished(temp.path()), 1, "that of the living");
+        alive.finish().await.unwrap();
+        assert_eq!(store.get("a").await.unwrap().unwrap().bytes, "whole");
+    }
+
+    /// A file that is opened just when it is made is not lost, nor does it stay.
+    #[test]
+    fn a_sweep_beside_writers_takes_nothing_from_them() {
+        let temp = tempfile::tempdir().unwrap();
+        let store = Directory::open(temp.path()).unwrap();
+        std::thread::scope(|scope| {
+            let writers: Vec<_> = (0..4)
+                .map(|writer| {
+                    let inner = &store.inner;
+                    scope.spawn(move || {
+                        for write in 0..100 {
+                            let unfinished = inner.begin().unwrap();
+                            let to = inner.root.join(format!("{writer}-{write}"));
+                            inner.commit(&unfinished, &to, Precondition::Absent).unwrap().unwrap();
+                        }
+                    })
+                })
+                .collect();
+            while !writers.iter().all(std::thread::ScopedJoinHandle::is_finished) {
+                store.inner.sweep().unwrap();
+            }
+        });
+        assert_eq!(unfinished(temp.path()), 0);
     }
 }
