@@ -1,6 +1,7 @@
 //! The whole pipeline, from a request to gold, over messages and HTTP.
 
 mod harvests;
+mod identity;
 mod incremental;
 mod models;
 mod month;

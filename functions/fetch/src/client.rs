@@ -95,8 +95,13 @@ impl Client {
     /// The address of a query.
     pub(crate) fn url(&self, dataset: &dyn Dataset, query: &Query) -> Result<reqwest::Url, Failure> {
         let address = self.address(dataset);
-        reqwest::Url::parse_with_params(&format!("{address}{}", query.path), &query.parameters)
-            .map_err(|error| Failure::Poison(format!("'{address}' is no address of a source: {error}")))
+        let mut url = reqwest::Url::parse(&format!("{address}{}", query.path))
+            .map_err(|error| Failure::Poison(format!("'{address}' is no address of a source: {error}")))?;
+        // Even an empty question mark is one that some addresses refuse.
+        if !query.parameters.is_empty() {
+            url.query_pairs_mut().extend_pairs(&query.parameters);
+        }
+        Ok(url)
     }
 
     fn address(&self, dataset: &dyn Dataset) -> String {

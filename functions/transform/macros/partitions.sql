@@ -15,19 +15,25 @@
 {%- endmacro %}
 
 
-{# One range of days, [first, end), as a literal that BigQuery prunes partitions with. #}
-{% macro day_range(column, data_type, first, end) -%}
+{# One range of days, [first, end), and so many days around it, as constants that BigQuery prunes partitions with. #}
+{% macro day_range(column, data_type, first, end, around=0) -%}
     {%- set midnight = ' 00:00:00+00' if data_type == 'timestamp' else '' -%}
-    ({{ column }} >= {{ data_type }} '{{ first }}{{ midnight }}' and {{ column }} < {{ data_type }} '{{ end }}{{ midnight }}')
+    {%- set first = data_type ~ " '" ~ first ~ midnight ~ "'" -%}
+    {%- set end = data_type ~ " '" ~ end ~ midnight ~ "'" -%}
+    {%- if around > 0 -%}
+        {%- set first = data_type ~ '_sub(' ~ first ~ ', interval ' ~ around ~ ' day)' -%}
+        {%- set end = data_type ~ '_add(' ~ end ~ ', interval ' ~ around ~ ' day)' -%}
+    {%- endif -%}
+    ({{ column }} >= {{ first }} and {{ column }} < {{ end }})
 {%- endmacro %}
 
 
 {#
     True for the rows of the partitions that changed: the days in var('changed_partitions').
     Neighbouring days become one range. No list: every partition. An empty list: none.
-    `data_type` is the column's, timestamp or date.
+    `data_type` is the column's, timestamp or date; so many days `around` each of them count too.
 #}
-{% macro in_partitions(column, data_type='timestamp') -%}
+{% macro in_partitions(column, data_type='timestamp', around=0) -%}
     {%- set days = var('changed_partitions', none) -%}
     {%- if days is none -%}
         true
@@ -39,11 +45,11 @@
         {%- for day in days | unique | sort -%}
             {%- if open.end != day -%}
                 {%- if open.end is not none -%}
-                    {{ day_range(column, data_type, open.first, open.end) }} or {% endif -%}
+                    {{ day_range(column, data_type, open.first, open.end, around) }} or {% endif -%}
                 {%- set open.first = day -%}
             {%- endif -%}
             {%- set open.end = next_day(day) -%}
         {%- endfor -%}
-        {{ day_range(column, data_type, open.first, open.end) }})
+        {{ day_range(column, data_type, open.first, open.end, around) }})
     {%- endif -%}
 {%- endmacro %}

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use chrono::TimeDelta;
 use shared::partition::Partition;
 use shared::table::{Partitioning, TableName};
 use shared::warehouse::{Extent, Materialization, PartitionBy, TableState};
@@ -56,6 +57,7 @@ pub(crate) fn decide(
     let changed = inputs.iter().fold(again, |all, (table, input)| {
         all.union(state.inputs.get(table).map_or(Extent::Whole, |&consumed| input.changed_since(consumed)))
     });
+    let changed = with_neighbours(changed, model.neighbour_days);
     let changed = match changed {
         changed if changed.is_nothing() => return Step::Nothing,
         Extent::Partitions(changed) if ranges(&changed).len() > MOST_RANGES => match model.materialized {
@@ -80,6 +82,20 @@ pub(crate) fn decide(
             _ => whole,
         },
     }
+}
+
+/// The days that may change because these did.
+fn with_neighbours(changed: Extent, days: u32) -> Extent {
+    let Extent::Partitions(partitions) = changed else { return Extent::Whole };
+    let near = |partition| match partition {
+        Partition::Day(day) => {
+            let reach = i64::from(days);
+            let shifted = (-reach..=reach).filter_map(|by| day.checked_add_signed(TimeDelta::days(by)));
+            shifted.map(Partition::Day).collect()
+        }
+        Partition::Year(_) => vec![partition],
+    };
+    Extent::Partitions(partitions.into_iter().flat_map(near).collect())
 }
 
 fn unit(partition: Partition) -> Partitioning {

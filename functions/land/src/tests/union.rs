@@ -154,7 +154,8 @@ async fn rows_that_cannot_be_read_are_set_aside_with_reason_and_origin() {
     let found: Vec<serde_json::Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let place = |line: u64, column: Option<&str>, reason: &str, raw: &str| {
         serde_json::json!({
-            "dataset": "events", "capture": manifest.capture, "line": line, "column": column, "reason": reason, "raw": raw,
+            "dataset": "events", "capture": manifest.capture, "object": manifest.answers[0].object, "line": line,
+            "column": column, "reason": reason, "raw": raw,
         })
     };
     let mut not_text = place(7, Some("id"), "it is not UTF-8", "\u{fffd},2025-07-25T00:00:01.000Z,,1");

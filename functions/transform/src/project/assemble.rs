@@ -50,6 +50,7 @@ pub(crate) fn node(
                 materialized: checked.materialized,
                 partition_by: checked.partition_by,
                 cluster_by: checked.cluster_by,
+                neighbour_days: checked.neighbour_days,
                 description,
                 columns,
                 refs: seen.refs.into_iter().collect(),

@@ -154,6 +154,14 @@ impl Settings {
         Ok((schema.to_owned(), alias.to_owned()))
     }
 
+    /// `meta.neighbour_days`: a setting of ours, so it stands where dbt lets everything stand.
+    fn neighbour_days(&self) -> Result<u32, ProjectError> {
+        let Some((Value::Object(meta), place)) = self.0.get("meta") else { return Ok(0) };
+        let Some(value) = meta.get("neighbour_days") else { return Ok(0) };
+        let days = value.as_u64().filter(|days| *days <= 31).and_then(|days| u32::try_from(days).ok());
+        days.ok_or_else(|| wrong(place, "meta.neighbour_days", "a number of days from 0 to 31", value))
+    }
+
     /// `column_types`, by column.
     pub(crate) fn column_types(&self) -> Result<Vec<(String, String, Place)>, ProjectError> {
         match self.0.get("column_types") {
@@ -176,6 +184,7 @@ pub(crate) struct ModelConfig {
     pub(crate) materialized: Materialized,
     pub(crate) partition_by: Option<PartitionBy>,
     pub(crate) cluster_by: Vec<String>,
+    pub(crate) neighbour_days: u32,
 }
 
 impl ModelConfig {
@@ -204,7 +213,8 @@ impl ModelConfig {
                 return Err(ProjectError::UnknownMaterialization { place, name: other.to_owned() });
             }
         };
-        Ok(Self { materialized, partition_by, cluster_by })
+        let neighbour_days = settings.neighbour_days()?;
+        Ok(Self { materialized, partition_by, cluster_by, neighbour_days })
     }
 }
 

@@ -104,6 +104,8 @@ pub struct Model {
     pub partition_by: Option<PartitionBy>,
     /// How its table is ordered within a partition; at most four columns.
     pub cluster_by: Vec<String>,
+    /// Rows of a day depend on rows of so many days before and after it: `meta.neighbour_days`.
+    pub neighbour_days: u32,
     /// What it is.
     pub description: String,
     /// Its columns, in the order of the yml.

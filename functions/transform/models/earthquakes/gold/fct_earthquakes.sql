@@ -16,6 +16,27 @@ with stg_earthquakes as (
 
 ),
 
+superseded_events as (
+
+    select event_id from {{ ref('superseded_events') }}
+    {% if is_incremental() %}
+    where {{ in_partitions('event_date', 'date') }}
+    {% endif %}
+
+),
+
+-- what the source has deleted, or merged into another event, stays in silver
+current_events as (
+
+    select stg_earthquakes.*
+    from stg_earthquakes
+    left join superseded_events
+        on stg_earthquakes.event_id = superseded_events.event_id
+    where superseded_events.event_id is null
+        and coalesce(stg_earthquakes.review_status, 'automatic') != 'deleted'
+
+),
+
 final as (
 
     select
@@ -60,13 +81,19 @@ final as (
         depth_error_km,
         magnitude_error,
 
+        ---------- what people felt, and what it may have done
+        felt_reports,
+        community_intensity,
+        instrumental_intensity,
+        pager_alert,
+        significance,
+        has_tsunami_message,
+        event_url,
+
         ---------- when the source last said so
         observed_at
 
-    from stg_earthquakes
-
-    -- what the source has deleted stays in silver
-    where coalesce(review_status, 'automatic') != 'deleted'
+    from current_events
 
 )
 

@@ -57,6 +57,15 @@ renamed as (
         locationsource as location_network,
         magsource as magnitude_network,
 
+        ---------- what people felt, and what it may have done
+        felt as felt_reports,
+        cdi as community_intensity,
+        mmi as instrumental_intensity,
+        alert as pager_alert,
+        sig as significance,
+        tsunami = 1 as has_tsunami_message,
+        url as event_url,
+
         ---------- which version of the row this is
         _observed_at as observed_at,
         _row_hash as row_hash
@@ -89,26 +98,13 @@ known as (
 
 ),
 
--- the same order as above; a row without an update time is older than one with it
 newer as (
 
     select newest.*
     from newest
     left join known
         on newest.event_id = known.event_id
-    where known.event_id is null
-        or newest.observed_at > known.observed_at
-        or (
-            newest.observed_at = known.observed_at
-            and coalesce(newest.updated_at, timestamp '1900-01-01 00:00:00+00')
-                > coalesce(known.updated_at, timestamp '1900-01-01 00:00:00+00')
-        )
-        or (
-            newest.observed_at = known.observed_at
-            and coalesce(newest.updated_at, timestamp '1900-01-01 00:00:00+00')
-                = coalesce(known.updated_at, timestamp '1900-01-01 00:00:00+00')
-            and newest.row_hash > known.row_hash
-        )
+    where {{ is_newer('newest', 'known') }}
 
 )
 
