@@ -2,12 +2,18 @@
 //!
 //! See `README.md` beside this file for longer runs, and for what to do when one fails.
 
+use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
 
 use any_input::corpus::saved;
+use any_input::grammar::{query, templates};
 use any_input::mutate::mutated;
 use any_input::{TARGETS, Target};
+use embedded::Embedded;
+use shared::clock::System;
+use shared::store::Memory;
+use shared::warehouse::{Origin, Warehouse};
 
 /// No input takes so long, on however busy a machine: it hangs.
 const HANGS: Duration = Duration::from_secs(120);
@@ -21,9 +27,9 @@ struct Begun {
 /// Runs the saved inputs of a target and `cases` more, which are those of `STRATA_FUZZ_SEED` on.
 fn run(name: &str, cases: u64) {
     let target = target(name);
-    let variable = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().expect("a number"));
+    let variable = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().unwrap());
     let (first, cases) = (variable("STRATA_FUZZ_SEED").unwrap_or(0), variable("STRATA_FUZZ_CASES").unwrap_or(cases));
-    let saved = saved(target.name).expect("the saved inputs are there");
+    let saved = saved(target.name).unwrap();
     assert!(!saved.is_empty());
     each(name, saved.clone());
     watched(
@@ -48,7 +54,7 @@ fn watched(name: &str, inputs: impl Iterator<Item = Begun> + Send + 'static) {
     let worker = std::thread::spawn(move || {
         for next in inputs {
             let input = next.input.clone();
-            begun.send(next).expect("the test waits");
+            begun.send(next).unwrap();
             (target.run)(&input);
         }
     });
@@ -66,7 +72,7 @@ fn watched(name: &str, inputs: impl Iterator<Item = Begun> + Send + 'static) {
 }
 
 fn target(name: &str) -> Target {
-    *TARGETS.iter().find(|target| target.name == name).expect("the target is there")
+    *TARGETS.iter().find(|target| target.name == name).unwrap()
 }
 
 fn shown(begun: Option<&Begun>) -> String {
@@ -142,6 +148,29 @@ fn an_endless_record_is_refused_however_it_arrives() {
         });
         assert!(refused.is_some() && fed >= shared::csv::LONGEST_RECORD, "{byte}");
     }
+}
+
+#[test]
+fn every_supported_function_is_tried_with_constants() {
+    let begins = |text: &str, at: usize| !text[..at].ends_with(|c: char| c == '_' || c.is_alphanumeric());
+    for name in embedded::sql::functions() {
+        let call = format!("{}(", name.to_uppercase());
+        let tried = templates().any(|text| text.match_indices(&call).any(|(at, _)| begins(text, at)));
+        assert!(tried, "no template of tests/any-input/src/grammar.rs calls {name}");
+    }
+}
+
+/// Expressions that the planner refuses would try nothing.
+#[tokio::test]
+async fn most_expressions_have_a_value() {
+    let warehouse = Embedded::new(Arc::new(Memory::default()), Arc::new(System));
+    let saved = saved("expression").expect("the saved inputs are there");
+    let mut values = 0;
+    for seed in 0..100 {
+        let sql = query(&mutated(&saved, &[], seed));
+        values += usize::from(warehouse.query(&sql, &Origin::new("query")).await.is_ok());
+    }
+    assert!(values > 50, "{values} of 100");
 }
 
 #[test]

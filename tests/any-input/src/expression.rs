@@ -10,8 +10,7 @@ use shared::clock::System;
 use shared::store::Memory;
 use shared::warehouse::{Answer, Origin, Warehouse, WarehouseError};
 
-use crate::choices::Choices;
-use crate::grammar::expression as grammar;
+use crate::grammar::query;
 use crate::wait;
 
 /// Days of 0001-01-01 and 9999-12-31, from 1970-01-01.
@@ -26,7 +25,7 @@ thread_local! {
 ///
 /// The bytes are the choices of which function and which constants.
 pub fn expression(data: &[u8]) {
-    let sql = format!("SELECT {} AS x", grammar(&mut Choices::new(data)));
+    let sql = query(data);
     match answer(&sql) {
         Ok(answer) => in_range(&answer, &sql),
         // The store is in memory and holds nothing: whatever goes wrong is the text's fault, and will not pass.

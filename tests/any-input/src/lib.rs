@@ -11,7 +11,7 @@ mod envelope;
 #[cfg(feature = "sql")]
 mod expression;
 #[cfg(feature = "sql")]
-mod grammar;
+pub mod grammar;
 pub mod mutate;
 #[cfg(feature = "sql")]
 mod sql;
