@@ -63,7 +63,9 @@ impl FromStr for CaptureId {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let valid = text.split_once('-').is_some_and(|(time, digits)| {
+            // The parser also takes signs, fewer digits and blanks of any alphabet between the numbers.
             time.len() == 16
+                && time.bytes().enumerate().all(|(at, byte)| matches!(at, 8 | 15) || byte.is_ascii_digit())
                 && NaiveDateTime::parse_from_str(time, FORM).is_ok()
                 && digits.len() == 16
                 && digits.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'))
@@ -276,7 +278,14 @@ mod tests {
         let id = CaptureId::fresh(at, &System);
         assert_eq!(id.to_string().parse(), Ok(id.clone()));
         assert!(id.manifest("earthquakes").starts_with("raw/earthquakes/2025/07/23/20250723T151200Z-"));
-        for text in ["", "x", "../../etc", "20250723T151200Z-", "20259923T151200Z-0123456789abcdef"] {
+        for text in [
+            "",
+            "x",
+            "../../etc",
+            "20250723T151200Z-",
+            "20259923T151200Z-0123456789abcdef",
+            "202\u{a0}0723T15120Z-0123456789abcdef",
+        ] {
             assert!(text.parse::<CaptureId>().is_err(), "{text}");
         }
     }

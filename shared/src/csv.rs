@@ -13,6 +13,9 @@ use twox_hash::XxHash3_64;
 use crate::clock::Timestamp;
 use crate::table::{Column, ColumnType, Value};
 
+/// What some programs put before the first record; it is no part of it.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
 /// A record longer than this is an open quote that swallows the file.
 pub const LONGEST_RECORD: usize = 1 << 20;
 
@@ -156,6 +159,10 @@ pub struct Splitter {
     field_count: usize,
     line: u64,
     last_byte: Option<u8>,
+    /// How much of a byte order mark the file has begun with; `None` once that is settled.
+    mark: Option<usize>,
+    /// Whether anything was read.
+    begun: bool,
 }
 
 impl Default for Splitter {
@@ -176,6 +183,8 @@ impl Splitter {
             field_count: 0,
             line: 1,
             last_byte: None,
+            mark: Some(0),
+            begun: false,
         }
     }
 
@@ -191,8 +200,11 @@ impl Splitter {
         if let Some(&last) = chunk.last() {
             self.last_byte = Some(last);
         }
+        chunk = self.after_mark(chunk)?;
         while !chunk.is_empty() {
-            let (used, done) = self.step(chunk)?;
+            // The reader looks for a mark of its own in its first bytes, but not in one byte alone.
+            let piece = if self.begun { chunk } else { &chunk[..1] };
+            let (used, done) = self.step(piece)?;
             chunk = &chunk[used..];
             if done && let ControlFlow::Break(value) = self.give(&mut each) {
                 return Ok(ControlFlow::Break(value));
@@ -206,6 +218,7 @@ impl Splitter {
     /// # Errors
     /// [`Refused::Torn`] when the last record is longer than [`LONGEST_RECORD`].
     pub fn finish<B>(&mut self, mut each: impl FnMut(Record<'_>) -> ControlFlow<B>) -> Result<ControlFlow<B>, Refused> {
+        self.no_mark()?;
         let (_, done) = self.step(&[])?;
         Ok(if done { self.give(&mut each) } else { ControlFlow::Continue(()) })
     }
@@ -215,8 +228,36 @@ impl Splitter {
         self.last_byte == Some(b'\n') && self.raw.iter().all(|byte| matches!(byte, b'\r' | b'\n'))
     }
 
+    /// The chunk without the byte order mark, or the part of one, at the start of the file. The reader below would miss
+    /// one that arrives in parts.
+    fn after_mark<'c>(&mut self, mut chunk: &'c [u8]) -> Result<&'c [u8], Refused> {
+        while let Some(seen) = self.mark
+            && let Some((first, rest)) = chunk.split_first()
+        {
+            if *first != BYTE_ORDER_MARK[seen] {
+                self.no_mark()?;
+            } else if seen + 1 == BYTE_ORDER_MARK.len() {
+                self.mark = None;
+                chunk = rest;
+            } else {
+                self.mark = Some(seen + 1);
+                chunk = rest;
+            }
+        }
+        Ok(chunk)
+    }
+
+    /// Reads the start of a file that looked like a byte order mark and was none.
+    fn no_mark(&mut self) -> Result<(), Refused> {
+        if let Some(seen) = self.mark.take().filter(|seen| *seen > 0) {
+            self.step(&BYTE_ORDER_MARK[..seen])?;
+        }
+        Ok(())
+    }
+
     fn step(&mut self, chunk: &[u8]) -> Result<(usize, bool), Refused> {
         let mut used = 0;
+        self.begun = true;
         loop {
             let (result, read, bytes, fields) = self.reader.read_record(
                 &chunk[used..],
@@ -388,6 +429,17 @@ mod tests {
             assert_eq!(whole.rows, 3);
             let expected = [(2, "a,\"x, \"\"y\"\"\""), (4, "b,\"two\nlines\""), (6, "c,")];
             assert_eq!(rows, expected.map(|(line, raw)| (line, raw.to_owned())), "in chunks of {chunk}");
+        }
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_passed_over_in_any_chunks() {
+        let text = "\u{feff}id,place\na,b\n".as_bytes();
+        for chunk in 1..text.len() {
+            assert_eq!(check(text, chunk).unwrap().1, [(2, "a,b".to_owned())], "in chunks of {chunk}");
+            let twice = ["\u{feff}".as_bytes(), text].concat();
+            assert!(matches!(check(&twice, chunk), Err(Refused::Header { .. })), "in chunks of {chunk}");
+            assert!(matches!(check(&text[1..], chunk), Err(Refused::Header { .. })), "in chunks of {chunk}");
         }
     }
 

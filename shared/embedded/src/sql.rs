@@ -40,4 +40,5 @@ mod tests;
 pub use normalize::{bigquery_type, normalize};
 pub use plan::plan;
 pub use session::{session, session_with};
+pub use supported::functions;
 pub use tables::{Reference, tables};

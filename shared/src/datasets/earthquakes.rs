@@ -228,6 +228,8 @@ const QUERY: &str = "/fdsnws/event/1/query";
 const COUNT: &str = "/fdsnws/event/1/count";
 /// Before the first event of the catalogue.
 const BEGINNING: &str = "1600-01-01T00:00:00Z";
+/// After the last event that a table can hold.
+const END: &str = "9999-12-31T23:59:59Z";
 /// A longer range is split before it is asked for. A month holds at most some 15,000 events, unless there is a swarm;
 /// before this year, a year holds fewer.
 const LONGEST_RANGE: TimeDelta = TimeDelta::days(31);
@@ -241,6 +243,8 @@ const SWEEP: TimeDelta = TimeDelta::days(7);
 const RECENT: &str = "/earthquakes/feed/v1.0/summary/all_month";
 /// The service caches its errors for so long.
 const ERROR_CACHE: Duration = Duration::from_secs(60);
+/// A refusal is not believed to ask for more parts; they split again.
+const MOST_PARTS: u64 = 4096;
 /// When the answer to a refusal does not state the limit.
 const MOST_EVENTS: u64 = 20_000;
 
@@ -274,7 +278,12 @@ impl Source for Usgs {
     fn plan(&self, ask: &Ask, cursor: Option<&Cursor>, now: Option<Timestamp>) -> Plan {
         match (ask, cursor, now) {
             (Ask::Range { start, end }, ..) if *end - *start > longest(*start) => {
-                Plan::Split(ranges(*start, *end, longest), None)
+                // There is nothing outside, and a message may name the year 262142.
+                let (start, end) = ((*start).clamp(beginning(), ending()), (*end).clamp(beginning(), ending()));
+                match ranges(start, end, longest) {
+                    parts if parts.len() > 1 => Plan::Split(parts, None),
+                    _ => Plan::Query { query: query(start, Some(end), None), again: Ask::Range { start, end } },
+                }
             }
             (Ask::Range { start, end }, ..) => {
                 Plan::Query { questions: questions(*start, Some(*end), None), again: ask.clone() }
@@ -294,7 +303,7 @@ impl Source for Usgs {
             }
             (Ask::Tick { .. }, None, None) => Plan::NeedsClock,
             (Ask::Tick { days, .. }, None, Some(now)) => {
-                let start = now - TimeDelta::days(i64::from(*days));
+                let start = before(now, TimeDelta::days(i64::from(*days))).max(beginning());
                 match ranges(start, now, longest) {
                     // In one answer the cursor need not move before the rows are there.
                     parts if parts.len() > 1 => Plan::Split(parts, Some(now)),
@@ -311,9 +320,9 @@ impl Source for Usgs {
         let later = Refusal::Later(ERROR_CACHE);
         match answer.status {
             StatusCode::BAD_REQUEST => match too_many(answer.body) {
-                // A quarter more parts than an even spread needs: events come in swarms.
-                Some((matching, limit)) => split(ask, cursor, (matching * 5).div_ceil(limit.max(1) * 4).max(2))
-                    .map_or(Refusal::Never, Refusal::Split),
+                Some((matching, limit)) => {
+                    split(ask, cursor, parts(matching, limit)).map_or(Refusal::Never, Refusal::Split)
+                }
                 None => Refusal::Never,
             },
             // An overload may pass by itself; when it does not, smaller questions are easier to answer.
@@ -347,8 +356,22 @@ fn beginning() -> Timestamp {
     timestamp(BEGINNING).unwrap_or(Timestamp::UNIX_EPOCH)
 }
 
+fn ending() -> Timestamp {
+    timestamp(END).unwrap_or(Timestamp::MAX_UTC)
+}
+
 fn since(cursor: &Cursor) -> Timestamp {
-    cursor.watermark - OVERLAP
+    before(cursor.watermark, OVERLAP)
+}
+
+/// The earlier time, or the first there is. A message may name any.
+fn before(at: Timestamp, span: TimeDelta) -> Timestamp {
+    at.checked_sub_signed(span).unwrap_or(Timestamp::MIN_UTC)
+}
+
+/// The later time, or the last there is.
+fn after(at: Timestamp, span: TimeDelta) -> Timestamp {
+    at.checked_add_signed(span).unwrap_or(Timestamp::MAX_UTC)
 }
 
 /// As the service takes times: whole seconds, UTC.
@@ -427,14 +450,20 @@ fn split(ask: &Ask, cursor: Option<&Cursor>, parts: u64) -> Option<Vec<Ask>> {
         // Most changes are of the last weeks, so that is where an endless range is cut.
         Ask::Updates { since, start, end: None } => {
             let (since, start) = (*since, *start);
-            let recent = (since - TimeDelta::days(30)).max(start + TimeDelta::days(30));
+            let recent = before(since, TimeDelta::days(30)).max(after(start, TimeDelta::days(30)));
             let older = Ask::Updates { since, start, end: Some(recent) };
             let younger = Ask::Updates { since, start: recent, end: None };
-            (recent < since + TimeDelta::days(30)).then(|| vec![older, younger])
+            (recent < after(since, TimeDelta::days(30))).then(|| vec![older, younger])
         }
         Ask::Recent => None,
         Ask::Tick { .. } => split(&Ask::Updates { since: since(cursor?), start: beginning(), end: None }, None, parts),
     }
+}
+
+/// How many parts bring `matching` events below `limit` each: a quarter more than an even spread needs, since events
+/// come in swarms.
+fn parts(matching: u64, limit: u64) -> u64 {
+    matching.saturating_mul(5).div_ceil(limit.max(1).saturating_mul(4)).clamp(2, MOST_PARTS)
 }
 
 /// Reads how many events match, and how many an answer may hold, from the text of a refusal.
@@ -561,6 +590,29 @@ mod tests {
             reached = end;
         }
         assert_eq!(reached, end);
+    }
+
+    #[test]
+    fn times_at_the_ends_of_the_calendar_are_planned_in_a_bounded_number_of_parts() {
+        let (first, last) = (Timestamp::MIN_UTC, Timestamp::MAX_UTC);
+        let Plan::Split(parts, None) = Usgs.plan(&Ask::Range { start: first, end: last }, None, None) else { panic!() };
+        assert!(parts.len() < 100_000);
+        let tick = Ask::Tick { days: u32::MAX, sweep: false };
+        let now = at("2025-07-23T15:12:00Z");
+        let Plan::Split(parts, Some(_)) = Usgs.plan(&tick, None, Some(now)) else { panic!() };
+        assert!(matches!(parts[0], Ask::Range { start, .. } if start == beginning()));
+        let cursor = Cursor { watermark: first, seen: Vec::new() };
+        assert!(matches!(Usgs.plan(&tick, Some(&cursor), None), Plan::Query { .. }));
+        let most = u64::MAX;
+        let body = format!("{most} matching events exceeds search limit of {most}.");
+        for since in [first, last] {
+            for start in [first, last] {
+                refused(&Ask::Updates { since, start, end: None }, 1, 400, &body);
+            }
+        }
+        let ask = Ask::Range { start: first, end: last };
+        let Refusal::Split(parts) = refused(&ask, 1, 400, &body) else { panic!() };
+        assert!(parts.len() <= 4097);
     }
 
     #[test]

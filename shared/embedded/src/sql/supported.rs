@@ -205,6 +205,11 @@ const FUNCTIONS: &[(&str, Rule)] = &[
     ("variance", Aggregate("var_samp")),
 ];
 
+/// The names of the functions that a text may call, in lower case and in order.
+pub fn functions() -> impl Iterator<Item = &'static str> {
+    FUNCTIONS.iter().map(|(name, _)| *name)
+}
+
 /// The rule for a function's name in lower case.
 pub(crate) fn rule(name: &str) -> Option<Rule> {
     FUNCTIONS.binary_search_by(|(known, _)| known.cmp(&name)).ok().map(|place| FUNCTIONS[place].1)

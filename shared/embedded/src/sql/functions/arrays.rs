@@ -10,7 +10,7 @@ use datafusion::common::{DataFusionError, Result, ScalarValue, exec_err};
 
 use super::calendar::{self, Part, midnight, split};
 use super::casts::cell_text;
-use super::rows::each;
+use super::rows::{each, within_longest};
 use super::signature::{Call, Kind, Spec, int, text, type_name};
 
 use Kind::{Any, Date, Int, Number, Text, Timestamp};
@@ -99,7 +99,10 @@ fn to_text(call: &Call<'_>) -> Result<ArrayRef> {
                 None => return Err(format!("ARRAY_TO_STRING does not take {}", type_name(lists.data_type()))),
             }
         }
-        Ok(Some(parts.join(between.value(row))))
+        let between = between.value(row);
+        let texts: usize = parts.iter().map(String::len).sum();
+        within_longest(texts.saturating_add(between.len().saturating_mul(parts.len().saturating_sub(1))))?;
+        Ok(Some(parts.join(between)))
     })
 }
 

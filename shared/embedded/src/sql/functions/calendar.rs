@@ -85,16 +85,16 @@ pub(crate) fn civil(days: i32) -> Result<NaiveDate, String> {
     days.checked_add(EPOCH_FROM_CE)
         .and_then(NaiveDate::from_num_days_from_ce_opt)
         .filter(|date| (1..=9999).contains(&date.year()))
-        .ok_or_else(|| "a date is outside the years 1 to 9999".to_owned())
+        .ok_or_else(far)
+}
+
+fn far() -> String {
+    "a date is outside the years 1 to 9999".to_owned()
 }
 
 /// The days from 1970-01-01 to `date`.
 pub(crate) fn days(date: NaiveDate) -> Result<i32, String> {
-    if (1..=9999).contains(&date.year()) {
-        Ok(date.num_days_from_ce() - EPOCH_FROM_CE)
-    } else {
-        Err("a date is outside the years 1 to 9999".to_owned())
-    }
+    if (1..=9999).contains(&date.year()) { Ok(date.num_days_from_ce() - EPOCH_FROM_CE) } else { Err(far()) }
 }
 
 /// The day and the microseconds within it.
@@ -115,7 +115,7 @@ fn into_week(day: i32, start: Weekday) -> i32 {
 }
 
 fn first_of(year: i32, month: u32) -> Result<i32, String> {
-    let date = NaiveDate::from_ymd_opt(year, month, 1).ok_or("a date is outside the years 1 to 9999")?;
+    let date = NaiveDate::from_ymd_opt(year, month, 1).ok_or_else(far)?;
     days(date)
 }
 
@@ -187,7 +187,6 @@ pub(crate) fn elapsed(to: i64, from: i64, part: Part) -> Result<i64, String> {
 /// `day` moved by `count` parts; a month that is too short ends on its last day.
 pub(crate) fn add_days(day: i32, count: i64, part: Part) -> Result<i32, String> {
     let date = civil(day)?;
-    let far = || "a date is outside the years 1 to 9999".to_owned();
     let by_days = |scale: i64| {
         let count = count.checked_mul(scale).ok_or_else(far)?;
         let magnitude = Days::new(count.unsigned_abs());
@@ -267,10 +266,19 @@ pub(crate) fn extract(micros: i64, part: Part) -> Result<i64, String> {
 /// The last day of the part that `day` is in.
 pub(crate) fn last_day(day: i32, part: Part) -> Result<i32, String> {
     let start = truncate_day(day, part)?;
-    Ok(match part {
+    // The day after the last may lie in the year 10000.
+    let months = |count| civil(start)?.checked_add_months(Months::new(count)).ok_or_else(far);
+    let before = |next: NaiveDate| next.num_days_from_ce() - EPOCH_FROM_CE - 1;
+    let last = match part {
         Part::Week(_) | Part::IsoWeek => start + 6,
-        Part::Month | Part::Quarter | Part::Year => add_days(start, 1, part)? - 1,
-        Part::IsoYear => truncate_day(start + 370, Part::IsoYear)? - 1,
+        Part::Month => before(months(1)?),
+        Part::Quarter => before(months(3)?),
+        Part::Year => before(months(12)?),
+        Part::IsoYear => {
+            let fourth = NaiveDate::from_ymd_opt(civil(start + 6)?.year() + 1, 1, 4).ok_or_else(far)?;
+            before(fourth - Days::new(fourth.weekday().num_days_from_monday().into()))
+        }
         other => return Err(unfit(other, "date that LAST_DAY knows")),
-    })
+    };
+    civil(last).map(|_| last)
 }

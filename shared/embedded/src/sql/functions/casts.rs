@@ -154,7 +154,7 @@ fn parse_numeric(text: &str) -> Result<i128, String> {
             round = digit >= b'5';
         }
     }
-    let missing = point - i32::try_from(whole.len() + part.len()).map_err(|_| bad())?;
+    let missing = point.saturating_sub(i32::try_from(whole.len() + part.len()).map_err(|_| bad())?);
     if units != 0 && missing > 0 {
         let scale = u32::try_from(missing).ok().and_then(|missing| 10_i128.checked_pow(missing)).ok_or_else(bad)?;
         units = units.checked_mul(scale).ok_or_else(bad)?;

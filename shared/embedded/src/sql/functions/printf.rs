@@ -9,7 +9,7 @@ use datafusion::common::Result;
 
 use super::casts::cell_text;
 use super::float_text;
-use super::rows::{Row, each};
+use super::rows::{Row, each, within_longest};
 use super::signature::{Call, Kind, Spec, text, type_name};
 
 pub(crate) static SPECS: &[Spec] = &[Spec::new("format", &[Kind::Text, Kind::Any], text, run).needs(1).repeats()];
@@ -69,7 +69,10 @@ fn format(format: &str, args: &[ArrayRef], row: usize) -> Row<String> {
         match letters.next() {
             Some('%') => out.push('%'),
             Some(specifier) => match one(&directive, specifier, take()?, row)? {
-                Some(text) => out.push_str(&text),
+                Some(text) => {
+                    within_longest(out.len() + text.len())?;
+                    out.push_str(&text);
+                }
                 None => return Ok(None),
             },
             None => return Err("FORMAT's text ends in a single %".into()),

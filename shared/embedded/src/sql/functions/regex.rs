@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, BooleanArray, Int64Array, ListBuilder, StringArray, StringBuilder};
 use datafusion::common::{DataFusionError, Result};
-use regex::Regex;
+use regex::{Captures, Regex};
 
-use super::rows::{each, map2, map3};
+use super::rows::{each, map2, map3, within_longest};
 use super::signature::{Call, Kind, Spec, boolean, text, texts};
 
 use Kind::{Int, Text};
@@ -22,7 +22,18 @@ pub(crate) static SPECS: &[Spec] = &[
         let mut patterns = Patterns::default();
         map3::<_, _, _, _, StringArray>(call, call.texts(0)?, call.texts(1)?, call.texts(2)?, |text, pattern, with| {
             let with = replacement(with)?;
-            Ok(Some(patterns.get(pattern)?.replace_all(text, with.as_str()).into_owned()))
+            let mut made = text.len();
+            let replaced = patterns.get(pattern)?.replace_all(text, |found: &Captures<'_>| {
+                let mut part = String::new();
+                // Past the bound nothing more is made; the text is refused below.
+                if within_longest(made).is_ok() {
+                    found.expand(&with, &mut part);
+                    made += part.len();
+                }
+                part
+            });
+            within_longest(made)?;
+            Ok(Some(replaced.into_owned()))
         })
     }),
     Spec::new("regexp_extract", &[Text, Text, Int, Int], text, extract).needs(2),

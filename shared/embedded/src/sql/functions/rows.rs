@@ -25,16 +25,61 @@ fn settle<T>(row: Row<T>, safe: bool) -> Result<Option<T>> {
     }
 }
 
-fn finish<T, C>(rows: impl Iterator<Item = Result<Option<T>>>) -> Result<ArrayRef>
+/// The longest text that a function makes, in bytes.
+const LONGEST: usize = 16 << 20;
+/// The most bytes of texts that one call makes of one batch of rows. An array cannot hold twice as much.
+const MOST: usize = 1 << 30;
+
+/// Whether a text of so many bytes is made at all.
+pub(crate) fn within_longest(bytes: usize) -> Result<(), String> {
+    if bytes > LONGEST { Err(format!("a text of more than {LONGEST} bytes is not supported")) } else { Ok(()) }
+}
+
+/// A value of an array.
+pub(crate) trait Cell {
+    /// The bytes that it takes beside its place in the array.
+    fn bytes(&self) -> usize {
+        0
+    }
+}
+
+impl Cell for bool {}
+impl Cell for i32 {}
+impl Cell for i64 {}
+impl Cell for i128 {}
+impl Cell for f64 {}
+
+impl Cell for String {
+    fn bytes(&self) -> usize {
+        self.len()
+    }
+}
+
+impl Cell for Vec<u8> {
+    fn bytes(&self) -> usize {
+        self.len()
+    }
+}
+
+fn finish<T: Cell, C>(rows: impl Iterator<Item = Result<Option<T>>>) -> Result<ArrayRef>
 where
     C: FromIterator<Option<T>> + Array + 'static,
 {
-    let array: C = rows.collect::<Result<_>>()?;
+    let mut bytes = 0;
+    let bounded = rows.map(|row| {
+        let row = row?;
+        bytes += row.as_ref().map_or(0, Cell::bytes);
+        if bytes > MOST {
+            return exec_err!("the texts of one column of a batch of rows are longer than {MOST} bytes");
+        }
+        Ok(row)
+    });
+    let array: C = bounded.collect::<Result<_>>()?;
     Ok(Arc::new(array))
 }
 
 /// One value from one, row by row.
-pub(crate) fn map1<A, T, C>(call: &Call<'_>, a: A, f: impl Fn(A::Item) -> Row<T>) -> Result<ArrayRef>
+pub(crate) fn map1<A, T: Cell, C>(call: &Call<'_>, a: A, f: impl Fn(A::Item) -> Row<T>) -> Result<ArrayRef>
 where
     A: ArrayAccessor,
     C: FromIterator<Option<T>> + Array + 'static,
@@ -48,7 +93,7 @@ where
 }
 
 /// One value from two, row by row.
-pub(crate) fn map2<A, B, T, C>(
+pub(crate) fn map2<A, B, T: Cell, C>(
     call: &Call<'_>,
     a: A,
     b: B,
@@ -68,7 +113,7 @@ where
 }
 
 /// One value from three, row by row.
-pub(crate) fn map3<A, B, D, T, C>(
+pub(crate) fn map3<A, B, D, T: Cell, C>(
     call: &Call<'_>,
     a: A,
     b: B,
@@ -90,7 +135,7 @@ where
 }
 
 /// Row by row with whatever access `f` needs; it sees to NULLs itself.
-pub(crate) fn each<T, C>(call: &Call<'_>, mut f: impl FnMut(usize) -> Row<T>) -> Result<ArrayRef>
+pub(crate) fn each<T: Cell, C>(call: &Call<'_>, mut f: impl FnMut(usize) -> Row<T>) -> Result<ArrayRef>
 where
     C: FromIterator<Option<T>> + Array + 'static,
 {

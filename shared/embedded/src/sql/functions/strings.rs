@@ -2,12 +2,14 @@
 //!
 //! Invariant: a STRING is counted in characters and a BYTES in bytes.
 
+use std::collections::HashMap;
+
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, ListBuilder, StringArray, StringBuilder};
 use arrow::datatypes::DataType;
 use datafusion::common::Result;
 
 use super::casts::cell_text;
-use super::rows::{each, map1, map2, map3};
+use super::rows::{each, map1, map2, map3, within_longest};
 use super::signature::{Call, Kind, Spec, boolean, int, text, texts, type_name};
 
 use Kind::{Any, Int, Text, TextOrBytes};
@@ -44,16 +46,25 @@ pub(crate) static SPECS: &[Spec] = &[
     }),
     Spec::new("replace", &[Text, Text, Text], text, |call| {
         map3::<_, _, _, _, StringArray>(call, call.texts(0)?, call.texts(1)?, call.texts(2)?, |a, from, to| {
-            Ok(Some(if from.is_empty() { a.to_owned() } else { a.replace(from, to) }))
+            if from.is_empty() {
+                return Ok(Some(a.to_owned()));
+            }
+            if to.len() > from.len() {
+                within_longest(a.len().saturating_add(a.matches(from).count().saturating_mul(to.len())))?;
+            }
+            Ok(Some(a.replace(from, to)))
         })
     }),
     Spec::new("translate", &[Text, Text, Text], text, |call| {
         map3::<_, _, _, _, StringArray>(call, call.texts(0)?, call.texts(1)?, call.texts(2)?, |a, from, to| {
-            let to: Vec<char> = to.chars().collect();
-            let swap = |letter: char| match from.chars().position(|other| other == letter) {
-                Some(place) => to.get(place).copied(),
-                None => Some(letter),
-            };
+            let mut swaps: HashMap<char, Option<char>> = HashMap::new();
+            let mut to = to.chars();
+            for letter in from.chars() {
+                if swaps.insert(letter, to.next()).is_some() {
+                    return Err(format!("TRANSLATE takes '{letter}' only once"));
+                }
+            }
+            let swap = |letter: char| swaps.get(&letter).copied().unwrap_or(Some(letter));
             Ok(Some(a.chars().filter_map(swap).collect::<String>()))
         })
     }),
@@ -176,19 +187,50 @@ fn find(text: &str, needle: &str, from: i64, occurrence: usize) -> i64 {
     if needle.len() > letters.len() {
         return 0;
     }
-    let last = letters.len() - needle.len();
-    let fits = |place: &usize| letters[*place..].starts_with(&needle);
+    let mut places = places(&letters, &needle).into_iter();
     let found = if from > 0 {
         let first = usize::try_from(from - 1).unwrap_or(usize::MAX);
-        (first..=last).filter(fits).nth(occurrence - 1)
+        places.filter(|place| *place >= first).nth(occurrence - 1)
     } else {
         let back = usize::try_from(from.unsigned_abs()).unwrap_or(usize::MAX);
         match letters.len().checked_sub(back) {
-            Some(end) => (0..=end.min(last)).rev().filter(fits).nth(occurrence - 1),
+            Some(end) => places
+                .rfind(|place| *place <= end)
+                .and_then(|last| if occurrence == 1 { Some(last) } else { places.rev().nth(occurrence - 2) }),
             None => None,
         }
     };
     found.and_then(|place| i64::try_from(place + 1).ok()).unwrap_or(0)
+}
+
+/// Where `needle` begins in `letters`, overlaps included, in a time that grows with both lengths and not their product:
+/// Knuth, Morris and Pratt, Fast pattern matching in strings, 1977.
+fn places(letters: &[char], needle: &[char]) -> Vec<usize> {
+    if needle.is_empty() {
+        return (0..=letters.len()).collect();
+    }
+    // Of each start of the needle, how much of its end is a start of the needle too.
+    let mut again = vec![0; needle.len()];
+    let mut fits = 0;
+    for place in 1..needle.len() {
+        while fits > 0 && needle[place] != needle[fits] {
+            fits = again[fits - 1];
+        }
+        fits += usize::from(needle[place] == needle[fits]);
+        again[place] = fits;
+    }
+    let mut found = Vec::new();
+    fits = 0;
+    for (place, letter) in letters.iter().enumerate() {
+        while fits > 0 && (fits == needle.len() || *letter != needle[fits]) {
+            fits = again[fits - 1];
+        }
+        fits += usize::from(*letter == needle[fits]);
+        if fits == needle.len() {
+            found.push(place + 1 - fits);
+        }
+    }
+    found
 }
 
 fn instr(call: &Call<'_>) -> Result<ArrayRef> {
@@ -229,7 +271,10 @@ fn concat(call: &Call<'_>) -> Result<ArrayRef> {
         let mut out = String::new();
         for array in call.args {
             match cell_text(array, row) {
-                Some(Ok(Some(text))) => out.push_str(&text),
+                Some(Ok(Some(text))) => {
+                    within_longest(out.len() + text.len())?;
+                    out.push_str(&text);
+                }
                 Some(Ok(None)) => return Ok(None),
                 Some(Err(message)) => return Err(message),
                 None => return Err(format!("CONCAT does not take {}", type_name(array.data_type()))),

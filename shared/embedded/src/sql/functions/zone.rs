@@ -3,6 +3,8 @@
 use arrow::array::timezone::Tz;
 use chrono::{DateTime, LocalResult, Offset, TimeZone};
 
+use super::calendar::in_range;
+
 /// A zone, UTC set apart because almost every instant is read there.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Zone {
@@ -41,7 +43,7 @@ impl Zone {
             Zone::Other(zone) => {
                 let utc = naive(micros)?;
                 let offset = zone.offset_from_utc_datetime(&utc).fix().local_minus_utc();
-                Ok(micros + i64::from(offset) * 1_000_000)
+                in_range(Some(micros + i64::from(offset) * 1_000_000))
             }
         }
     }
@@ -53,7 +55,7 @@ impl Zone {
             Zone::Utc => Ok(civil),
             Zone::Other(zone) => match zone.offset_from_local_datetime(&naive(civil)?) {
                 LocalResult::Single(offset) | LocalResult::Ambiguous(offset, _) => {
-                    Ok(civil - i64::from(offset.fix().local_minus_utc()) * 1_000_000)
+                    in_range(Some(civil - i64::from(offset.fix().local_minus_utc()) * 1_000_000))
                 }
                 LocalResult::None => {
                     // A gap lasts at most a day; the offset before it puts the clock past it.
