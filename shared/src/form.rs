@@ -58,7 +58,7 @@ impl Form {
     /// A check of an answer of this form.
     pub fn check(&self) -> Check {
         match self.syntax {
-            Syntax::Csv(header) => Check::Csv(csv::Check::new(header)),
+            Syntax::Csv(header) => Check::Csv(Box::new(csv::Check::new(header))),
             Syntax::GeoJson(fields) => Check::GeoJson(Box::new(geojson::Check::new(fields))),
         }
     }
@@ -67,7 +67,7 @@ impl Form {
 /// Checks an answer as it streams by, and shows its records.
 pub enum Check {
     /// Of CSV.
-    Csv(csv::Check),
+    Csv(Box<csv::Check>),
     /// Of GeoJSON.
     GeoJson(Box<geojson::Check>),
 }

@@ -10,6 +10,8 @@ use crate::csv::{LONGEST_RECORD, Record, Refused, Whole};
 const DEEPEST: usize = 64;
 /// A name at the top level that is longer is none that matters.
 const LONGEST_NAME: usize = 64;
+/// So much of another document is shown.
+const SHOWN: usize = 60;
 
 /// Checks a FeatureCollection as it streams by: that it closes, that each feature is JSON, and that there are as many
 /// as `metadata.count` says, where it does.
@@ -82,7 +84,6 @@ impl Check {
     /// # Errors
     /// [`Refused`] as soon as the answer cannot be whole.
     pub fn feed(&mut self, chunk: &[u8], mut row: impl FnMut(&Record<'_>)) -> Result<(), Refused> {
-        self.start.extend(chunk.iter().take(60_usize.saturating_sub(self.start.len())));
         for &byte in chunk {
             self.step(byte, &mut row)?;
         }
@@ -109,6 +110,9 @@ impl Check {
     }
 
     fn step(&mut self, byte: u8, row: &mut impl FnMut(&Record<'_>)) -> Result<(), Refused> {
+        if self.start.len() < SHOWN {
+            self.start.push(byte);
+        }
         if self.piece != Piece::Nothing {
             self.raw.push(byte);
             if self.raw.len() > LONGEST_RECORD {

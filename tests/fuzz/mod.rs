@@ -88,6 +88,11 @@ fn any_csv_is_records_or_a_refusal() {
 }
 
 #[test]
+fn any_geojson_is_features_or_a_refusal() {
+    run("geojson", 1_500);
+}
+
+#[test]
 fn any_push_is_a_message_or_a_refusal() {
     run("envelope", 1_500);
 }

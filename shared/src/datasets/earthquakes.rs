@@ -160,16 +160,15 @@ impl Dataset for Earthquakes {
     }
 
     fn read(&self, form: &Form, record: &Record<'_>, values: &mut Vec<Value>) -> Result<(), Unreadable> {
-        let columns = TABLE.columns.iter().enumerate();
         match form.syntax {
             Syntax::Csv(_) => {
-                for (index, column) in columns {
+                for (index, column) in TABLE.columns.iter().enumerate() {
                     let read = index < HEADER.len();
                     values.push(if read { record.value(index, column)? } else { Value::Null });
                 }
             }
             Syntax::GeoJson(fields) => {
-                for (_, column) in columns {
+                for column in &TABLE.columns {
                     values.push(match fields.iter().position(|field| *field == column.name) {
                         Some(field) if column.data_type == Time => milliseconds(record, field, column)?,
                         Some(field) => record.value(field, column)?,
@@ -282,7 +281,7 @@ impl Source for Usgs {
                 let (start, end) = ((*start).clamp(beginning(), ending()), (*end).clamp(beginning(), ending()));
                 match ranges(start, end, longest) {
                     parts if parts.len() > 1 => Plan::Split(parts, None),
-                    _ => Plan::Query { query: query(start, Some(end), None), again: Ask::Range { start, end } },
+                    _ => Plan::Query { questions: questions(start, Some(end), None), again: Ask::Range { start, end } },
                 }
             }
             (Ask::Range { start, end }, ..) => {

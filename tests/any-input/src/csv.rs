@@ -2,9 +2,10 @@
 
 use std::ops::ControlFlow;
 
-use shared::csv::{Check, LONGEST_RECORD, Record, Refused, Splitter, Whole};
+use shared::csv::{LONGEST_RECORD, Record, Refused, Splitter, Whole};
 use shared::dataset::Dataset;
 use shared::datasets::Earthquakes;
+use shared::form::Form;
 
 use crate::choices::Seeded;
 
@@ -36,11 +37,12 @@ type Seen = (u64, Vec<u8>, Vec<Vec<u8>>);
 /// a record or between two; no more held than the longest record.
 pub fn csv(data: &[u8]) {
     let (records, refused) = split(data, usize::MAX);
-    let (whole, values) = check(data, usize::MAX);
+    let form = &Earthquakes::default().forms()[0];
+    let (whole, values) = check(form, data, usize::MAX);
     let varied = data.iter().fold(0, |sum: u64, &byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
     for largest in [1, 2, 3, 7, 2 + usize::try_from(varied % 61).unwrap_or(0)] {
         assert_eq!(split(data, largest), (records.clone(), refused.clone()), "in chunks of at most {largest}");
-        assert_eq!(check(data, largest), (whole.clone(), values.clone()), "in chunks of at most {largest}");
+        assert_eq!(check(form, data, largest), (whole.clone(), values.clone()), "in chunks of at most {largest}");
     }
     in_place(data, &records, refused.is_some());
     if refused.is_none() {
@@ -55,7 +57,7 @@ pub fn csv(data: &[u8]) {
 }
 
 /// Chunks of up to `largest` bytes, of which some are empty.
-fn chunks(data: &[u8], largest: usize) -> impl Iterator<Item = &[u8]> {
+pub(crate) fn chunks(data: &[u8], largest: usize) -> impl Iterator<Item = &[u8]> {
     let mut random = Seeded(data.len() as u64);
     let mut rest = data;
     std::iter::from_fn(move || {
@@ -88,25 +90,29 @@ fn split(data: &[u8], largest: usize) -> (Vec<Seen>, Option<Refused>) {
 }
 
 /// What a dataset makes of a row, as text: `Debug` tells NaN and -0 apart as well.
-fn read(dataset: &dyn Dataset, record: &Record<'_>) -> String {
+fn read(dataset: &dyn Dataset, form: &Form, record: &Record<'_>) -> String {
     let spec = dataset.table();
     let mut values = Vec::new();
-    match dataset.read(record, &mut values) {
+    if !form.has_rows() {
+        return format!("{:?}", dataset.details(form, record));
+    }
+    match dataset.read(form, record, &mut values) {
         Ok(()) => {
             assert_eq!(values.len(), spec.columns.len());
             let partition = spec.partition_of(&values[spec.partition_column]);
             assert!(partition.is_some(), "a row that is read has a partition: {values:?}");
-            format!("{} {values:?} {partition:?} {:?}", record.hash(), dataset.changed_at(record))
+            format!("{} {values:?} {partition:?} {:?}", record.hash(), dataset.changed_at(form, record))
         }
         Err(unreadable) => unreadable.to_string(),
     }
 }
 
-fn check(data: &[u8], largest: usize) -> (Result<Whole, Refused>, Vec<String>) {
+/// What an answer of this form turns out to be, and what the dataset makes of its records.
+pub(crate) fn check(form: &Form, data: &[u8], largest: usize) -> (Result<Whole, Refused>, Vec<String>) {
     let dataset = Earthquakes::default();
-    let mut check = Check::new(dataset.header());
+    let mut check = form.check();
     let mut rows = Vec::new();
-    let mut keep = |record: &Record<'_>| rows.push(read(&dataset, record));
+    let mut keep = |record: &Record<'_>| rows.push(read(&dataset, form, record));
     let fed = chunks(data, largest).try_for_each(|chunk| check.feed(chunk, &mut keep));
     let whole = fed.and_then(|()| check.finish(&mut keep));
     if let Ok(whole) = &whole {

@@ -10,6 +10,7 @@ mod csv;
 mod envelope;
 #[cfg(feature = "sql")]
 mod expression;
+mod geojson;
 #[cfg(feature = "sql")]
 pub mod grammar;
 pub mod mutate;
@@ -21,6 +22,7 @@ pub use csv::csv;
 pub use envelope::envelope;
 #[cfg(feature = "sql")]
 pub use expression::expression;
+pub use geojson::geojson;
 #[cfg(feature = "sql")]
 pub use sql::sql;
 pub use template::template;
@@ -39,6 +41,7 @@ pub struct Target {
 /// All of them.
 pub const TARGETS: &[Target] = &[
     Target { name: "csv", run: csv, words: csv::WORDS },
+    Target { name: "geojson", run: geojson, words: geojson::WORDS },
     Target { name: "envelope", run: envelope, words: envelope::WORDS },
     Target { name: "template", run: template, words: template::WORDS },
     #[cfg(feature = "sql")]
