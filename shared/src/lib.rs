@@ -20,3 +20,4 @@ pub mod table;
 pub mod telemetry;
 pub mod trace;
 pub mod warehouse;
+pub mod window;

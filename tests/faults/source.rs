@@ -1,10 +1,14 @@
 //! A source that refuses, breaks off, lies about success, or never ends.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
+use chrono::TimeDelta;
+use shared::clock::{Clock, SharedClock, System, Timestamp};
 use shared::dataset::Ask;
 use tests::World;
-use usgs_simulator::{Catalogue, Column, Fault, HeaderFault, Recorded};
+use usgs_simulator::{Catalogue, Column, Event, Fault, HeaderFault, Recorded};
 
 fn query(request: &Recorded) -> bool {
     request.path().ends_with("/query")
@@ -132,4 +136,45 @@ async fn an_address_that_failed_is_not_asked_again_while_the_failure_is_cached()
     let asked: Vec<_> = world.handle().requests().into_iter().map(|request| request.at).collect();
     assert_eq!(asked.len(), 2, "the message came again at once, the request did not");
     assert!(asked[1] - asked[0] >= cached);
+}
+
+/// A clock of ours that can be put forward.
+#[derive(Default)]
+struct Ahead(AtomicI64);
+
+impl Clock for Ahead {
+    fn now(&self) -> Timestamp {
+        System.now() + TimeDelta::hours(self.0.load(Ordering::SeqCst))
+    }
+
+    fn random(&self) -> u128 {
+        System.random()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_part_whose_message_is_given_up_is_asked_for_again_hours_later() {
+    let clock = Arc::new(Ahead::default());
+    let mut catalogue = Catalogue::empty();
+    for (id, time) in [("ak1", "2025-05-10T00:00:00Z"), ("ak2", "2025-07-20T00:00:00Z")] {
+        let time = time.parse().unwrap();
+        catalogue
+            .add(Event::new(id, time).magnitude(1.0, "ml").located(60.0, -150.0, 10.0).updated(time), time)
+            .unwrap();
+    }
+    let world = World::with(catalogue, |parts| parts.clock = Arc::clone(&clock) as SharedClock).await.unwrap();
+    let open = async || shared::window::all(&world.store, "earthquakes").await.unwrap().len();
+    // A first run of 90 days is three parts, of which the one with the first event fails for good.
+    world.handle().fault(Fault::status(500).when(|it| it.target.contains("endtime=2025-05")).times(usize::MAX));
+    world.ask(Ask::Tick { days: 90, sweep: false }).await.unwrap();
+    assert_eq!((world.dead().await.unwrap().len(), open().await), (1, 1));
+    let events = "select event_id from fct_earthquakes order by event_id";
+    assert_eq!(world.query(events).await.unwrap(), ["ak2"]);
+    world.handle().clear_faults();
+    world.tick().await.unwrap();
+    assert_eq!(world.query(events).await.unwrap(), ["ak2"], "its message may still be on its way");
+    clock.0.store(7, Ordering::SeqCst);
+    world.tick().await.unwrap();
+    assert_eq!(world.query(events).await.unwrap(), ["ak1", "ak2"]);
+    assert_eq!(open().await, 0);
 }

@@ -89,7 +89,7 @@ async fn a_rebuilt_partition_has_the_rows_of_every_capture_also_of_those_that_ch
     for (start, end) in
         [ask("2025-07-19T00:00:00Z", "2025-07-20T12:00:00Z"), ask("2025-07-20T06:00:00Z", "2025-07-21T00:00:00Z")]
     {
-        strata::operate::backfill(&world.session, "earthquakes", start, end).await.unwrap();
+        strata::operate::backfill(&world.session, "earthquakes", (start, end), false).await.unwrap();
     }
     let before = tables(&world.session.pipeline).await.unwrap();
     // The first capture is lost: the two others still hold the day.

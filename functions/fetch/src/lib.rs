@@ -1,6 +1,6 @@
 //! Fetch asks a source what is new and stores its answer untouched, then says that it did.
 //!
-//! Invariant: the cursor never passes what is durable. It moves only after the capture's manifest is stored and its
+//! Invariant: the cursor never passes what is durable, or has a [`window`] of its own. It moves only after the capture's manifest is stored and its
 //! message is published, so a crash in between repeats work and changes nothing.
 
 mod answer;
@@ -22,6 +22,7 @@ use shared::ledger::{Outcome, Output, Record};
 use shared::message::{CaptureStored, FetchRequest};
 use shared::store::Store;
 use shared::trace::Trace;
+use shared::window;
 
 use crate::answer::{Broken, RefusedAnswer};
 use crate::capture::{Capture, Captured};
@@ -67,14 +68,26 @@ impl Fetch {
         }
     }
 
-    /// Publishes the parts of a request that is too large for one answer.
+    /// Publishes the parts of a request that is too large for one answer. Each has a window until it is stored, so the
+    /// cursor may pass them.
     async fn split(&self, dataset: &dyn Dataset, parts: Vec<Ask>, trace: Trace) -> Result<(), Failure> {
         tracing::info!(parts = parts.len(), "the request is split");
+        for ask in &parts {
+            window::open(&*self.store, dataset.name(), ask, self.clock.now()).await?;
+        }
         for ask in parts {
             let request = FetchRequest { dataset: dataset.name().to_owned(), ask };
             publish(&*self.bus, &request, trace).await?;
         }
         Ok(())
+    }
+
+    /// Asks again for the parts of earlier requests whose messages must have been lost or given up.
+    async fn ask_again(&self, dataset: &dyn Dataset, trace: Trace) -> Result<(), Failure> {
+        let now = self.clock.now();
+        let open = window::all(&*self.store, dataset.name()).await?;
+        let overdue: Vec<_> = open.into_iter().filter(|it| it.is_overdue(now)).map(|it| it.ask).collect();
+        if overdue.is_empty() { Ok(()) } else { self.split(dataset, overdue, trace).await }
     }
 
     /// Asks, and stores the answers.
@@ -231,6 +244,10 @@ impl Function for Fetch {
                 return Err(Failure::Poison(format!("{}: no plan even with the source's time", dataset.name())));
             }
         };
+        match ask {
+            Ask::Tick { .. } => self.ask_again(dataset, message.trace).await?,
+            ask => window::close(&*self.store, dataset.name(), ask).await?,
+        }
         self.record(dataset, &message, started_at, done).await
     }
 }

@@ -61,6 +61,9 @@ pub enum Command {
         /// Up to this day or time
         #[arg(long, value_parser = instant)]
         end: Timestamp,
+        /// Only what no earlier run has fetched
+        #[arg(long)]
+        gaps: bool,
     },
     /// Send again what is stored of one day
     Replay {

@@ -66,11 +66,11 @@ async fn once(command: Command, data_dir: Option<&Path>, parts: &Parts, out: &mu
             })
             .await
         }
-        Command::Backfill { dataset, start, end } => {
+        Command::Backfill { dataset, start, end, gaps } => {
             let dataset = parts.datasets.get(&dataset)?.name();
             operate::check_range(start, end)?;
             let session = Session::start(fresh()?, parts).await?;
-            let work = async |session: &Session| operate::backfill(session, dataset, start, end).await;
+            let work = async |session: &Session| operate::backfill(session, dataset, (start, end), gaps).await;
             operate::run(session, &[dataset.to_owned()], out, work).await
         }
         Command::Replay { dataset, day, from } => {

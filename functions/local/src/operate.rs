@@ -6,11 +6,12 @@ use std::time::Instant;
 
 use chrono::{DateTime, NaiveTime, TimeDelta};
 use flate2::read::MultiGzDecoder;
-use shared::capture::{CaptureWriter, Encoding};
+use shared::capture::{CaptureWriter, Encoding, Manifest};
 use shared::clock::Timestamp;
 use shared::csv::Refused;
 use shared::dataset::{Ask, Dataset, Registry};
 use shared::message::{CaptureStored, FetchRequest, Mode, PartitionsLanded};
+use shared::store::{Store, read_json};
 use shared::trace::Trace;
 
 use crate::pipeline::Parts;
@@ -60,17 +61,65 @@ pub async fn tick(session: &Session, dataset: &str, sweep: bool) -> Result<Vec<T
     fetch(session, dataset, Ask::Tick { days: 30, sweep }).await
 }
 
-/// A range of the past.
+/// A range of the past; with `gaps`, only what of it was never asked for.
 ///
 /// # Errors
 /// [`Problem::Unreachable`] when the source is out of reach.
 pub async fn backfill(
     session: &Session,
     dataset: &str,
-    start: Timestamp,
-    end: Timestamp,
+    (start, end): (Timestamp, Timestamp),
+    gaps: bool,
 ) -> Result<Vec<Trace>, Problem> {
-    fetch(session, dataset, Ask::Range { start, end }).await
+    let ranges = if gaps {
+        let stored = stored_ranges(&*session.pipeline.data.store, dataset).await?;
+        uncovered((start, end), stored)
+    } else {
+        vec![(start, end)]
+    };
+    let mut traces = Vec::new();
+    for (start, end) in ranges {
+        traces.extend(fetch(session, dataset, Ask::Range { start, end }).await?);
+    }
+    Ok(traces)
+}
+
+/// The ranges that captures answer for.
+async fn stored_ranges(store: &dyn Store, dataset: &str) -> Result<Vec<(Timestamp, Timestamp)>, Problem> {
+    let mut ranges = Vec::new();
+    for object in store.list(&format!("raw/{dataset}/")).await? {
+        if !object.name.ends_with("/manifest.json") {
+            continue;
+        }
+        let manifest = read_json::<Manifest>(store, &object.name).await?.value;
+        if let Some(Ask::Range { start, end }) = manifest.and_then(|manifest| manifest.ask) {
+            ranges.push((start, end));
+        }
+    }
+    Ok(ranges)
+}
+
+/// What of a range none of the others covers. Ends are inclusive, so a gap shares its boundary seconds.
+fn uncovered(
+    (start, end): (Timestamp, Timestamp),
+    mut covered: Vec<(Timestamp, Timestamp)>,
+) -> Vec<(Timestamp, Timestamp)> {
+    covered.sort_unstable();
+    let mut gaps = Vec::new();
+    let mut from = start;
+    for (first, last) in covered {
+        if first >= end {
+            break;
+        }
+        if first > from {
+            gaps.push((from, first));
+        }
+        from = from.max(last);
+    }
+    if from < end {
+        gaps.push((from, end));
+    }
+    gaps
 }
 
 async fn fetch(session: &Session, dataset: &str, ask: Ask) -> Result<Vec<Trace>, Problem> {
@@ -188,5 +237,31 @@ pub fn chosen(datasets: &Registry, one: Option<&str>) -> Result<Vec<String>, Pro
     match one {
         Some(name) => Ok(vec![datasets.get(name)?.name().to_owned()]),
         None => Ok(datasets.iter().map(|dataset| dataset.name().to_owned()).collect()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hours(ranges: &[(u32, u32)]) -> Vec<(Timestamp, Timestamp)> {
+        let at = |hour: u32| DateTime::UNIX_EPOCH + TimeDelta::hours(i64::from(hour));
+        ranges.iter().map(|&(start, end)| (at(start), at(end))).collect()
+    }
+
+    #[test]
+    fn a_gap_is_what_no_capture_answers_for() {
+        let whole = hours(&[(10, 20)])[0];
+        let cases: [(&[_], &[_]); 6] = [
+            (&[], &[(10, 20)]),
+            (&[(0, 30)], &[]),
+            (&[(12, 14), (13, 15), (18, 25)], &[(10, 12), (15, 18)]),
+            (&[(5, 11), (11, 12)], &[(12, 20)]),
+            (&[(1, 2), (25, 30)], &[(10, 20)]),
+            (&[(10, 20)], &[]),
+        ];
+        for (covered, gaps) in cases {
+            assert_eq!(uncovered(whole, hours(covered)), hours(gaps), "{covered:?}");
+        }
     }
 }

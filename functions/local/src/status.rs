@@ -7,6 +7,7 @@ use shared::clock::Timestamp;
 use shared::dataset::{Cursor, Registry};
 use shared::ledger::{self, Outcome};
 use shared::store::{Store, read_json};
+use shared::window::{self, Window};
 
 use crate::cli::StatusFormat;
 use crate::folder::{Folder, World};
@@ -33,6 +34,8 @@ struct DatasetStatus {
     /// When a stage last did something, by ours.
     last_run_at: Option<Timestamp>,
     last_outcome: Option<Outcome>,
+    /// The parts of backfills, and of ticks that were too large, that are still to be fetched.
+    open_windows: Vec<Window>,
     #[serde(flatten)]
     sums: Sums,
     /// Whether of every capture that landed all rows that were fetched were kept or set aside.
@@ -101,6 +104,7 @@ async fn dataset_status(store: &dyn Store, name: &str) -> Result<DatasetStatus, 
         watermark: cursor.map(|cursor| cursor.watermark),
         last_run_at: last.map(|record| record.started_at),
         last_outcome: last.map(|record| record.outcome.clone()),
+        open_windows: window::all(store, name).await?,
         reconciles: sums.unaccounted.is_empty(),
         sums,
     })
@@ -121,6 +125,10 @@ fn table(status: &Status, out: &mut impl Write) -> std::io::Result<()> {
         let rows = [sums.rows_in, sums.rows_kept, sums.rows_quarantined].map(thousands);
         let adds_up = if dataset.reconciles { "" } else { "  THIS DOES NOT ADD UP" };
         writeln!(out, "  rows        {} in = {} kept + {} quarantined{adds_up}", rows[0], rows[1], rows[2])?;
+        if let Some(oldest) = dataset.open_windows.iter().map(|window| window.asked_at).min() {
+            let windows = thousands(dataset.open_windows.len() as u64);
+            writeln!(out, "  to fetch    {windows} windows, the first asked for at {}", time(Some(oldest)))?;
+        }
         if sums.waiting > 0 {
             writeln!(out, "  waiting     {} captures have not landed yet", thousands(sums.waiting))?;
         }
