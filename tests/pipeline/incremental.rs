@@ -3,6 +3,7 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use shared::message::{Mode, PartitionsLanded};
 use shared::store::{Precondition, Store};
+use strata::compare;
 use tests::{Result, World};
 use transform::run::What;
 use usgs_simulator::{Catalogue, Column, Event, Visibility};
@@ -46,6 +47,21 @@ pub(super) async fn equals_a_rebuild(world: &World) {
     assert_eq!(world.tables().await.unwrap(), incremental);
     let dead: Vec<_> = world.dead().await.unwrap().into_iter().map(|letter| letter.error).collect();
     assert_eq!(dead, [] as [String; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_comparison_sees_other_rows_and_nothing_else() {
+    let world = three_events().await.unwrap();
+    let contents = async || compare::contents(&*world.pipeline.data.warehouse).await.unwrap();
+    let before = contents().await;
+    let rebuild =
+        PartitionsLanded { dataset: "earthquakes".to_owned(), partitions: Vec::new(), mode: Mode::FullRefresh };
+    world.send(&rebuild).await.unwrap();
+    compare::same(&before, &contents().await).unwrap();
+    revise(&world, event("ak1", "2025-07-21T10:00:00Z", 1.1)).await.unwrap();
+    let differ = compare::same(&before, &contents().await).unwrap_err().to_string();
+    assert!(differ.contains("gold.fct_earthquakes had 3 rows and has 3"), "{differ}");
+    assert!(!differ.contains("dim_magnitude_class"), "{differ}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -94,6 +94,9 @@ pub enum Command {
         /// Build every table from nothing
         #[arg(long)]
         full_refresh: bool,
+        /// Fail when a table then holds other rows than before
+        #[arg(long, requires = "full_refresh")]
+        compare: bool,
     },
     /// Run the data tests
     Test {

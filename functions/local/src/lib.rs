@@ -1,6 +1,7 @@
 //! The `strata` program: the services in one process, and the operator's commands.
 
 pub mod cli;
+pub mod compare;
 pub mod folder;
 pub mod operate;
 pub mod pipeline;
@@ -89,11 +90,18 @@ async fn once(command: Command, data_dir: Option<&Path>, parts: &Parts, out: &mu
             let work = async |session: &Session| operate::ingest(session, dataset, &file, observed_at, parts).await;
             operate::run(session, &[dataset.name().to_owned()], out, work).await
         }
-        Command::Build { dataset, full_refresh } => {
+        Command::Build { dataset, full_refresh, compare } => {
             let datasets = operate::chosen(&parts.datasets, dataset.as_deref())?;
             let session = Session::start(folder()?, parts).await?;
+            let warehouse = Arc::clone(&session.pipeline.data.warehouse);
+            let before = if compare { Some(compare::contents(&*warehouse).await?) } else { None };
             let work = async |session: &Session| operate::build(session, &datasets, full_refresh).await;
-            operate::run(session, &datasets, out, work).await
+            operate::run(session, &datasets, out, work).await?;
+            if let Some(before) = before {
+                compare::same(&before, &compare::contents(&*warehouse).await?)?;
+                writeln!(out, "compared     {} tables, each row for row as it was", before.len())?;
+            }
+            Ok(())
         }
         Command::Test { dataset } => {
             let datasets = operate::chosen(&parts.datasets, dataset.as_deref())?;
