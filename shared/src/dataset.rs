@@ -153,6 +153,15 @@ pub trait Source: Send + Sync {
     fn overlap(&self) -> Duration;
 }
 
+/// Two ways to the same number.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Census {
+    /// Asks the source; its answer is JSON with a `count`.
+    pub query: Query,
+    /// Asks the warehouse, in BigQuery SQL; its answer is one whole number.
+    pub sql: String,
+}
+
 /// What an answer of details adds to a row.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Details {
@@ -196,6 +205,11 @@ pub trait Dataset: Send + Sync {
     /// [`Unreadable`] says which column and why; the row then stands without its details.
     fn details(&self, form: &Form, _: &Record<'_>) -> Result<Details, Unreadable> {
         Err(Unreadable::new(form.name, "the dataset does not read it"))
+    }
+
+    /// How to compare what the source counts in a range of its rows' own time with what gold holds; both ends count.
+    fn census(&self, _start: Timestamp, _end: Timestamp) -> Option<Census> {
+        None
     }
 
     /// When the source last changed what this record is of, where it says so.

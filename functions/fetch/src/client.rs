@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use http::header;
+use serde::Deserialize;
 use shared::clock::Timestamp;
 use shared::dataset::{Dataset, Query};
 use shared::function::Failure;
@@ -12,12 +13,15 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use crate::answer::{Answer, Broken, RefusedAnswer, Turn};
+use crate::reading::unpack_start;
 
 const CONNECT: Duration = Duration::from_secs(10);
 /// Between two pieces of an answer.
 const SILENCE: Duration = Duration::from_secs(60);
 /// For a whole answer.
 const ANSWER: Duration = Duration::from_secs(120);
+/// A count is a short text.
+const LONGEST_COUNT: usize = 4096;
 /// A failure of an address is not asked for again within this time.
 const FAILURE_CACHE: Duration = Duration::from_secs(60);
 
@@ -90,6 +94,37 @@ impl Client {
             Err(Broken::TimedOut) => Err(Failure::Unreachable(format!("{} does not answer", self.address(dataset)))),
             Err(Broken::Failure(failure)) => Err(failure),
         }
+    }
+
+    /// How many rows the source counts.
+    ///
+    /// # Errors
+    /// [`Failure::Unreachable`] when there is no answer, [`Failure::Transient`] when it holds no count.
+    pub async fn count(&self, dataset: &dyn Dataset, query: &Query) -> Result<u64, Failure> {
+        #[derive(Deserialize)]
+        struct Counted {
+            count: u64,
+        }
+        let unanswered = || Failure::Unreachable(format!("{} does not answer", self.address(dataset)));
+        let failure = |broken| match broken {
+            Broken::TimedOut => unanswered(),
+            Broken::Failure(failure) => failure,
+        };
+        let mut answer = self.ask(dataset, query).await.map_err(failure)?;
+        if !answer.is_success() {
+            return Err(Failure::Transient(answer.refusal().await.sentence(query)));
+        }
+        let encoding = answer.encoding()?;
+        let mut body = Vec::new();
+        while let Some(chunk) = answer.chunk().await.map_err(failure)? {
+            body.extend_from_slice(&chunk);
+            if body.len() > LONGEST_COUNT {
+                break;
+            }
+        }
+        let counted = serde_json::from_slice::<Counted>(&unpack_start(encoding, &body, LONGEST_COUNT));
+        let no_count = |error| Failure::Transient(format!("{} gives no count: {error}", answer.url()));
+        Ok(counted.map_err(no_count)?.count)
     }
 
     /// The address of a query.

@@ -113,6 +113,10 @@ pub enum Command {
     },
     /// What there is, how fresh it is, and what went wrong
     Status {
+        /// Also ask the source how many events it has of each of the last days
+        #[arg(long, value_name = "DAYS", num_args = 0..=1, default_missing_value = "7")]
+        #[arg(value_parser = clap::value_parser!(u32).range(1..=366))]
+        completeness: Option<u32>,
         /// How it is printed
         #[arg(long, value_enum, default_value_t = StatusFormat::Table)]
         format: StatusFormat,

@@ -1,5 +1,6 @@
 //! The `strata` program: the services in one process, and the operator's commands.
 
+pub mod census;
 pub mod cli;
 pub mod compare;
 pub mod folder;
@@ -112,9 +113,9 @@ async fn once(command: Command, data_dir: Option<&Path>, parts: &Parts, out: &mu
             let answer = data(&folder()?, parts).warehouse.query(&sql, &origin).await?;
             Ok(rows::print(&answer, format, out)?)
         }
-        Command::Status { format } => {
+        Command::Status { completeness, format } => {
             let folder = folder()?;
-            status::print(&folder, &data(&folder, parts), &parts.datasets, format, out).await
+            status::print(&folder, &data(&folder, parts), parts, completeness, format, out).await
         }
     }
 }

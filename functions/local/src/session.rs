@@ -26,17 +26,7 @@ impl Session {
     /// # Errors
     /// When one of them cannot start.
     pub async fn start(folder: Folder, parts: &Parts) -> Result<Self, Problem> {
-        let mut parts = parts.clone();
-        let simulator = match folder.world {
-            World::Live => None,
-            World::Sample => {
-                let simulator = sample::start().await?;
-                parts.client.addresses.insert(sample::DATASET.to_owned(), simulator.base_url());
-                // Nobody is crowded by requests to ourselves.
-                parts.client.spacing = Some(Duration::ZERO);
-                Some(simulator)
-            }
-        };
+        let (parts, simulator) = with_source(folder.world, parts).await?;
         let pipeline = Pipeline::start(&folder, &parts).await?;
         Ok(Self { folder, pipeline, simulator })
     }
@@ -52,6 +42,22 @@ impl Session {
             None => Ok(()),
         }
     }
+}
+
+/// The parts as they are in a world, and the source that must run for them there.
+///
+/// # Errors
+/// When the simulator cannot start.
+pub async fn with_source(world: World, parts: &Parts) -> Result<(Parts, Option<Running>), Problem> {
+    let mut parts = parts.clone();
+    if world == World::Live {
+        return Ok((parts, None));
+    }
+    let simulator = sample::start().await?;
+    parts.client.addresses.insert(sample::DATASET.to_owned(), simulator.base_url());
+    // Nobody is crowded by requests to ourselves.
+    parts.client.spacing = Some(Duration::ZERO);
+    Ok((parts, Some(simulator)))
 }
 
 /// Whether the source of a dataset answers at all.

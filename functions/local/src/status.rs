@@ -9,9 +9,10 @@ use shared::ledger::{self, Outcome};
 use shared::store::{Store, read_json};
 use shared::window::{self, Window};
 
+use crate::census::{self, Counted};
 use crate::cli::StatusFormat;
 use crate::folder::{Folder, World};
-use crate::pipeline::Data;
+use crate::pipeline::{Data, Parts};
 use crate::problem::Problem;
 use crate::report::{Sums, TableRows, dead_letters, tables, thousands};
 
@@ -36,6 +37,8 @@ struct DatasetStatus {
     last_outcome: Option<Outcome>,
     /// The parts of backfills, and of ticks that were too large, that are still to be fetched.
     open_windows: Vec<Window>,
+    /// What the source counts and what gold holds, when that was asked for.
+    completeness: Vec<Counted>,
     #[serde(flatten)]
     sums: Sums,
     /// Whether of every capture that landed all rows that were fetched were kept or set aside.
@@ -57,11 +60,17 @@ struct Letter {
 pub async fn print(
     folder: &Folder,
     data: &Data,
-    datasets: &Registry,
+    parts: &Parts,
+    completeness: Option<u32>,
     format: StatusFormat,
     out: &mut impl Write,
 ) -> Result<(), Problem> {
-    let status = read(folder, data, datasets).await?;
+    let mut status = read(folder, data, &parts.datasets).await?;
+    if let Some(days) = completeness {
+        for (dataset, found) in parts.datasets.iter().zip(&mut status.datasets) {
+            found.completeness = census::take(folder, data, parts, &**dataset, days).await?;
+        }
+    }
     match format {
         StatusFormat::Json => {
             let text = serde_json::to_string_pretty(&status).map_err(|error| Problem::Failed(error.to_string()))?;
@@ -105,6 +114,7 @@ async fn dataset_status(store: &dyn Store, name: &str) -> Result<DatasetStatus, 
         last_run_at: last.map(|record| record.started_at),
         last_outcome: last.map(|record| record.outcome.clone()),
         open_windows: window::all(store, name).await?,
+        completeness: Vec::new(),
         reconciles: sums.unaccounted.is_empty(),
         sums,
     })
@@ -140,6 +150,10 @@ fn table(status: &Status, out: &mut impl Write) -> std::io::Result<()> {
         }
         for test in &sums.failed_tests {
             writeln!(out, "  test        {test}")?;
+        }
+        for day in &dataset.completeness {
+            let (end, ours, source) = (time(Some(day.end)), thousands(day.ours), thousands(day.source));
+            writeln!(out, "  complete    {ours:>9} of {source:>9} of the source, in the 24 h to {end}")?;
         }
     }
     writeln!(out)?;

@@ -72,8 +72,11 @@ fn the_sample_runs_is_queryable_adds_up_and_does_not_change_when_it_runs_again()
 
     let count = ["query", "select count(*) as events from fct_earthquakes", "--format", "json"];
     assert_eq!(succeed(&folder, &count).replace(char::is_whitespace, ""), r#"[{"events":11146}]"#);
-    let status: serde_json::Value = serde_json::from_str(&succeed(&folder, &["status", "--format", "json"])).unwrap();
+    let status = succeed(&folder, &["status", "--format", "json", "--completeness", "30"]);
+    let status: serde_json::Value = serde_json::from_str(&status).unwrap();
     let dataset = &status["datasets"][0];
+    let days = dataset["completeness"].as_array().unwrap();
+    assert!(days.len() == 30 && days.iter().all(|day| day["ours"] == day["source"] && day["ours"] != 0), "{days:?}");
     assert_eq!((&dataset["rows_in"], &dataset["rows_kept"]), (&11_146.into(), &11_146.into()));
     assert_eq!((&dataset["reconciles"], &status["messages_waiting"]), (&true.into(), &0.into()));
     assert!(!succeed(&folder, &["test"]).contains("FAILS"));
@@ -83,7 +86,9 @@ fn the_sample_runs_is_queryable_adds_up_and_does_not_change_when_it_runs_again()
     succeed(&folder, &["replay", "earthquakes", "--day", "2025-07-20"]);
     succeed(&folder, &["replay", "earthquakes", "--day", "2025-06-24", "--from", "bronze"]);
     succeed(&folder, &["replay", "earthquakes", "--day", "2025-07-01", "--from", "source"]);
-    succeed(&folder, &["build", "--full-refresh"]);
+    assert!(succeed(&folder, &["build", "--full-refresh", "--compare"]).contains("each row for row as it was"));
+    let month = ["backfill", "earthquakes", "--start", "2025-06-24", "--end", "2025-07-23", "--gaps"];
+    assert!(succeed(&folder, &month).contains("captures     0"), "the first run has fetched all of it");
     assert_eq!(tables(&folder), before);
 }
 

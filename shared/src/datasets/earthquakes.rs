@@ -13,7 +13,7 @@ use http::{HeaderMap, StatusCode, header};
 
 use crate::clock::Timestamp;
 use crate::csv::{Record, Unreadable, hash, timestamp};
-use crate::dataset::{Ask, Cursor, Dataset, Details, Plan, Query, Question, Refusal, Refused, Source};
+use crate::dataset::{Ask, Census, Cursor, Dataset, Details, Plan, Query, Question, Refusal, Refused, Source};
 use crate::form::{Form, Role, Syntax};
 use crate::table::ColumnType::{Float, Integer, Text, Timestamp as Time};
 use crate::table::{Column, Growth, Partitioning, TableSpec, Value};
@@ -189,6 +189,21 @@ impl Dataset for Earthquakes {
         let columns = fields.clone().zip(&TABLE.columns[DETAILS]);
         let values = columns.map(|(field, column)| record.value(field, column)).collect::<Result<_, _>>()?;
         Ok(Details { key, values, hash: hash(fields.map(|field| record.bytes(field))) })
+    }
+
+    fn census(&self, start: Timestamp, end: Timestamp) -> Option<Census> {
+        let parameter = |name: &str, value: String| (name.to_owned(), value);
+        let parameters = vec![
+            parameter("format", "geojson".to_owned()),
+            parameter("starttime", seconds(start)),
+            parameter("endtime", seconds(end)),
+        ];
+        let sql = format!(
+            "select count(*) from gold.fct_earthquakes where event_time between timestamp '{0} UTC' and timestamp '{1} UTC'",
+            start.format("%Y-%m-%d %H:%M:%S"),
+            end.format("%Y-%m-%d %H:%M:%S")
+        );
+        Some(Census { query: Query { path: COUNT.to_owned(), parameters }, sql })
     }
 
     fn changed_at(&self, form: &Form, record: &Record<'_>) -> Option<Timestamp> {
