@@ -18,3 +18,44 @@
         )
     )
 {%- endmacro %}
+
+
+{#
+    Ends a list of common table expressions: `newest`, the newest version of each event in `rows`, and in an incremental
+    run `newer`, those of them that are newer than what the table holds. An event may have moved here from another day,
+    so all days are asked for the version that is known.
+#}
+{% macro newest_versions(rows) -%}
+    newest as (
+
+        select * from {{ rows }}
+        qualify row_number() over (
+            partition by event_id
+            order by observed_at desc, updated_at desc, row_hash desc
+        ) = 1
+
+    )
+    {%- if is_incremental() %},
+
+    known as (
+
+        select
+            event_id,
+            observed_at,
+            updated_at,
+            row_hash
+        from {{ this }}
+
+    ),
+
+    newer as (
+
+        select newest.*
+        from newest
+        left join known
+            on newest.event_id = known.event_id
+        where {{ is_newer('newest', 'known') }}
+
+    )
+    {%- endif %}
+{%- endmacro %}

@@ -74,42 +74,6 @@ renamed as (
 
 ),
 
-newest as (
+{{ newest_versions('renamed') }}
 
-    select * from renamed
-    qualify row_number() over (
-        partition by event_id
-        order by observed_at desc, updated_at desc, row_hash desc
-    ) = 1
-
-)
-{% if is_incremental() %}
-,
-
--- an event may have moved here from another day, so all days are asked, for these columns only
-known as (
-
-    select
-        event_id,
-        observed_at,
-        updated_at,
-        row_hash
-    from {{ this }}
-
-),
-
-newer as (
-
-    select newest.*
-    from newest
-    left join known
-        on newest.event_id = known.event_id
-    where {{ is_newer('newest', 'known') }}
-
-)
-
-select * from newer
-{% else %}
-
-select * from newest
-{% endif %}
+select * from {{ 'newer' if is_incremental() else 'newest' }}

@@ -26,41 +26,6 @@ with source as (
 
 ),
 
-newest as (
+{{ newest_versions('source') }}
 
-    select * from source
-    qualify row_number() over (
-        partition by event_id
-        order by observed_at desc, updated_at desc, row_hash desc
-    ) = 1
-
-)
-{% if is_incremental() %}
-,
-
-known as (
-
-    select
-        event_id,
-        observed_at,
-        updated_at,
-        row_hash
-    from {{ this }}
-
-),
-
-newer as (
-
-    select newest.*
-    from newest
-    left join known
-        on newest.event_id = known.event_id
-    where {{ is_newer('newest', 'known') }}
-
-)
-
-select * from newer
-{% else %}
-
-select * from newest
-{% endif %}
+select * from {{ 'newer' if is_incremental() else 'newest' }}
