@@ -62,7 +62,7 @@ async fn a_source_is_asked_politely() {
     world.tick().await.unwrap();
     world.tick().await.unwrap();
     let requests = world.handle().requests();
-    assert_eq!(requests.len(), 3, "its clock, the month, the tick: {requests:?}");
+    assert_eq!(requests.len(), 7, "its clock, three about the month, three of the tick: {requests:?}");
     for request in &requests {
         assert!(request.user_agent.as_deref().is_some_and(|agent| agent.starts_with("strata/")), "{request:?}");
         assert_eq!(request.accept_encoding.as_deref(), Some("gzip"));

@@ -150,7 +150,7 @@ async fn a_lost_warehouse_comes_back_whole_with_the_replay_of_one_day() {
 async fn a_damaged_answer_is_refused_whole_and_fetched_again() {
     let world = Replayed::new().await.unwrap();
     let before = tables(&world.session.pipeline).await.unwrap();
-    let answer = world.first_object("raw/earthquakes/", "answer.csv.gz").await.unwrap();
+    let answer = world.first_object("raw/earthquakes/", "events.csv.gz").await.unwrap();
     world.overwrite(&answer).await.unwrap();
     world.replay(strata::cli::From::Raw).await.unwrap();
     assert_eq!(tables(&world.session.pipeline).await.unwrap(), before);
