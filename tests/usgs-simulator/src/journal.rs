@@ -171,9 +171,11 @@ mod tests {
     fn what_snapshots_tell_is_followed() {
         let first = [row("us1", 1, "01:00:00", "a"), row("us2", 2, "01:00:00", "b"), row("us3", 3, "01:00:00", "c")];
         // In time, silent, and older than what the feed still lists.
-        let second = [row("us2", 2, "01:00:00", "silent"), row("us3", 3, "01:59:00", "c"), row("ak4", 4, "02:00:00", "d")];
+        let second =
+            [row("us2", 2, "01:00:00", "silent"), row("us3", 3, "01:59:00", "c"), row("ak4", 4, "02:00:00", "d")];
         // us3 has become ak9, ak4 is no more.
-        let third = [row("us2", 2, "01:00:00", "silent"), row("ak9", 3, "03:00:00", "c"), row("us5", 9, "02:59:00", "e")];
+        let third =
+            [row("us2", 2, "01:00:00", "silent"), row("ak9", 3, "03:00:00", "c"), row("us5", 9, "02:59:00", "e")];
         let snapshots = vec![snapshot(&third), snapshot(&second), snapshot(&[row("us0", 0, "00:30:00", "before")])];
         let journal = Journal::between(&snapshot(&first), snapshots);
         let file = std::env::temp_dir().join(format!("journal-{}.csv", std::process::id()));
@@ -209,7 +211,10 @@ mod tests {
             Catalogue::empty().follow(&file).unwrap_err().to_string()
         };
         let row = row("us1", 1, "01:00:00", "a");
-        assert_eq!(refused(&format!("2025-07-01T02:00:00Z,deleted,{row}")), "line 2: no event \"us1\" in the catalogue");
+        assert_eq!(
+            refused(&format!("2025-07-01T02:00:00Z,deleted,{row}")),
+            "line 2: no event \"us1\" in the catalogue"
+        );
         assert_eq!(refused(&format!("2025-07-01T02:00:00Z,eaten,{row}")), "line 2: no such change: \"eaten\"");
         assert_eq!(refused(&format!("noon,published,{row}")), "line 2: published_utc \"noon\" is not a time");
         std::fs::remove_file(&file).unwrap();
