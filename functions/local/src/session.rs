@@ -1,7 +1,5 @@
 //! A pipeline at work in a data folder, together with the source that its world has.
 
-use std::time::Duration;
-
 use shared::dataset::Dataset;
 use usgs_simulator::Running;
 
@@ -32,8 +30,6 @@ impl Session {
             World::Sample => {
                 let simulator = sample::start().await?;
                 parts.client.addresses.insert(sample::DATASET.to_owned(), simulator.base_url());
-                // Nobody is crowded by requests to ourselves.
-                parts.client.spacing = Some(Duration::ZERO);
                 Some(simulator)
             }
         };
