@@ -5,5 +5,6 @@ mod identity;
 mod incremental;
 mod models;
 mod month;
+mod polling;
 mod quarantine;
 mod replay;

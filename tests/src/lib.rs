@@ -1,6 +1,7 @@
 //! What tests that cross crates share: a pipeline in memory against a simulated source, and its tables as text.
 
 pub mod harvests;
+pub mod polling;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

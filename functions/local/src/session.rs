@@ -1,7 +1,5 @@
 //! A pipeline at work in a data folder, together with the source that its world has.
 
-use std::time::Duration;
-
 use shared::dataset::Dataset;
 use usgs_simulator::Running;
 
@@ -55,8 +53,6 @@ pub async fn with_source(world: World, parts: &Parts) -> Result<(Parts, Option<R
     }
     let simulator = sample::start().await?;
     parts.client.addresses.insert(sample::DATASET.to_owned(), simulator.base_url());
-    // Nobody is crowded by requests to ourselves.
-    parts.client.spacing = Some(Duration::ZERO);
     Ok((parts, Some(simulator)))
 }
 

@@ -190,6 +190,12 @@ impl Catalogue {
         last.into_iter().find(|version| version.kind == Kind::Live).map(Version::to_event)
     }
 
+    /// The events that the service lists at an instant, in no order.
+    pub fn live(&self, at: DateTime<Utc>) -> Vec<Event> {
+        let visible = (0..self.events.len()).filter_map(|event| self.visible(event, at.timestamp_millis()));
+        visible.filter(|version| version.kind == Kind::Live).map(Version::to_event).collect()
+    }
+
     pub(crate) fn find(&self, id: &str) -> Option<usize> {
         self.by_id.get(id).map(|&event| event as usize)
     }

@@ -34,6 +34,9 @@ pub enum EditError {
         /// When.
         at: DateTime<Utc>,
     },
+    /// The change is none of the known ones.
+    #[error("no such change: {0:?}")]
+    Unheard(String),
     /// The event's row is not one the service could write.
     #[error(transparent)]
     Row(#[from] RowError),
@@ -88,13 +91,19 @@ impl Catalogue {
     /// # Errors
     /// When one of the two is not there at that time.
     pub fn merge(&mut self, child: &str, survivor: &str, at: DateTime<Utc>) -> Result<(), EditError> {
-        self.there(child, at)?;
+        self.absorb(child, survivor, at)?;
         let kept = self.there(survivor, at)?.to_event();
+        self.add(kept.updated(at), at)
+    }
+
+    /// The same, while the survivor's row stays as it is.
+    pub(crate) fn absorb(&mut self, child: &str, survivor: &str, at: DateTime<Utc>) -> Result<(), EditError> {
+        self.there(survivor, at)?;
         self.vanish(child, at)?;
         let child = index(self.know(child));
         let keeper = self.know(survivor);
         self.events[keeper].absorbed.push(Absorption { child, from: at.timestamp_millis(), until: i64::MAX });
-        self.add(kept.updated(at), at)
+        Ok(())
     }
 
     /// Splits `child` off `survivor` at `at`: the child appears with the timestamps it carries (old ones, in the real

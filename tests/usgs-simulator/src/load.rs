@@ -26,6 +26,14 @@ pub enum CatalogueError {
     /// The first line is neither of the two known headers.
     #[error("the catalogue does not begin with the header of the feed: {0:?}")]
     Header(String),
+    /// A change of a journal cannot be made.
+    #[error("line {line}: {reason}")]
+    Change {
+        /// Line in the file, the header being 1.
+        line: usize,
+        /// What is wrong.
+        reason: crate::history::EditError,
+    },
     /// A row cannot be read.
     #[error("line {line}: {reason}")]
     Row {
@@ -60,13 +68,7 @@ impl Catalogue {
     /// # Errors
     /// When it cannot be unpacked or understood.
     pub fn from_bytes(bytes: impl Into<Vec<u8>>) -> Result<Self, CatalogueError> {
-        let mut bytes = bytes.into();
-        if bytes.starts_with(&GZIP_MAGIC) {
-            let mut plain = Vec::with_capacity(bytes.len() * 4);
-            flate2::read::MultiGzDecoder::new(bytes.as_slice()).read_to_end(&mut plain)?;
-            bytes = plain;
-        }
-        Self::from_text(&String::from_utf8(bytes)?.into())
+        Self::from_text(&unpacked(bytes.into())?.into())
     }
 
     fn from_text(buffer: &Arc<str>) -> Result<Self, CatalogueError> {
@@ -114,6 +116,16 @@ impl Catalogue {
         self.push(event, Version { from: first, ..version });
         Ok(())
     }
+}
+
+/// The text of a file's content, plain or gzip.
+pub(crate) fn unpacked(mut bytes: Vec<u8>) -> Result<String, CatalogueError> {
+    if bytes.starts_with(&GZIP_MAGIC) {
+        let mut plain = Vec::with_capacity(bytes.len() * 4);
+        flate2::read::MultiGzDecoder::new(bytes.as_slice()).read_to_end(&mut plain)?;
+        bytes = plain;
+    }
+    Ok(String::from_utf8(bytes)?)
 }
 
 fn read<'a>(buffer: &Arc<str>, start: usize, row: &'a str) -> Result<(&'a str, Version), RowError> {

@@ -65,7 +65,7 @@ fn matches(version: &Version, asked: &Question) -> bool {
 }
 
 /// Great-circle distance in degrees, by the haversine formula.
-fn degrees_between(latitude: f64, longitude: f64, other_latitude: f64, other_longitude: f64) -> f64 {
+pub(crate) fn degrees_between(latitude: f64, longitude: f64, other_latitude: f64, other_longitude: f64) -> f64 {
     let (first, second) = (latitude.to_radians(), other_latitude.to_radians());
     let square = |angle: f64| (angle / 2.0).sin().powi(2);
     let turned = (other_longitude - longitude).to_radians();
