@@ -58,7 +58,7 @@ const RAW: &str = "select concat(id, ',', unix_millis(time), ',', unix_millis(up
 const FACTS: &str = "select concat(event_id, ',', unix_millis(event_time), ',', unix_millis(updated_at), ',', place, \
                      ',', unix_millis(observed_at)) as line from ";
 
-impl World {
+impl World<'_> {
     pub(crate) async fn bronze_days(&self) -> Vec<Partition> {
         let objects = self.store.list("bronze/").await.unwrap();
         objects.iter().map(|object| day_of(&object.name)).collect()

@@ -21,12 +21,15 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread;
 
+use tokio::runtime::Runtime;
 use transform::project::Project;
 
-use world::{Models, Outcome, Setup, run};
+use world::{Bench, Models, Outcome, Setup, run};
 
 /// How many schedules run unless `STRATA_SCHEDULES` says otherwise.
 const SCHEDULES: u64 = 2000;
+/// The source remembers all requests, so it is replaced after so many schedules.
+const PER_TABLE: u32 = 500;
 /// One in so many runs the shipped models on the laptop's warehouse, which takes seconds in place of milliseconds.
 const SHIPPED_EVERY: u64 = 250;
 
@@ -39,10 +42,28 @@ fn setup(seed: u64) -> Setup {
     Setup::whole(if seed % SHIPPED_EVERY == SHIPPED_EVERY - 1 { shipped() } else { Models::Light })
 }
 
-/// Runs a schedule to its end.
-fn play(seed: u64, setup: &Setup) -> Outcome {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(run(seed, setup))
+/// Where schedules are run, one after another.
+struct Table {
+    runtime: Runtime,
+    bench: Bench,
+    left: u32,
+}
+
+impl Table {
+    fn new() -> Self {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let bench = runtime.block_on(Bench::new());
+        Self { runtime, bench, left: PER_TABLE }
+    }
+
+    /// Runs a schedule to its end.
+    fn play(&mut self, seed: u64, setup: &Setup) -> Outcome {
+        if self.left == 0 {
+            *self = Self::new();
+        }
+        self.left -= 1;
+        self.runtime.block_on(run(seed, setup, &self.bench))
+    }
 }
 
 fn number(variable: &str) -> Option<u64> {
@@ -62,12 +83,13 @@ fn first_violation(seeds: std::ops::Range<u64>, setup: impl Fn(u64) -> Setup + S
     thread::scope(|scope| {
         for _ in 0..thread::available_parallelism().map_or(1, usize::from) {
             scope.spawn(|| {
+                let mut table = Table::new();
                 while !stop.load(Ordering::Relaxed) {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
                     if seed >= seeds.end {
                         return;
                     }
-                    let outcome = play(seed, &setup(seed));
+                    let outcome = table.play(seed, &setup(seed));
                     let mut found = found.lock().unwrap();
                     if outcome.violation.is_some() && found.as_ref().is_none_or(|(first, _)| seed < *first) {
                         stop.store(true, Ordering::Relaxed);

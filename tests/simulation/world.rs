@@ -28,7 +28,7 @@ use tower::ServiceExt;
 use transform::Transform;
 use transform::project::Project;
 use transform::run::Runner;
-use usgs_simulator::{Clock as SourceClock, Handle, Running, Simulator};
+use usgs_simulator::{Catalogue, Handle, Running, Simulator};
 
 use super::chance::Chance;
 use super::light::{self, Called, Light, Tables};
@@ -40,6 +40,8 @@ use super::witness::Witness;
 
 pub(crate) const DATASET: &str = "earthquakes";
 pub(crate) const CURSOR: &str = "state/earthquakes/cursor.json";
+/// So many deliveries may be under way at once.
+const MOST_AT_ONCE: usize = 5;
 /// More steps than any schedule that comes to rest.
 const MOST_STEPS: usize = 50_000;
 /// A delivery that neither stops nor ends within this real time hangs.
@@ -97,11 +99,36 @@ impl Clock for Skewed {
 
 struct Delivery {
     letter: usize,
+    /// Which of the bench's clients is its own.
+    client: usize,
     task: JoinHandle<(StatusCode, String)>,
 }
 
+/// What schedules share one after another because it takes long to set up: a source, and its clients, of which each
+/// delivery has one to itself.
+pub(crate) struct Bench {
+    source: Running,
+    clients: Vec<Client>,
+}
+
+impl Bench {
+    pub(crate) async fn new() -> Self {
+        let source = Simulator::builder(Catalogue::empty()).build().serve().await.unwrap();
+        let settings = fetch::Settings {
+            addresses: [(DATASET.to_owned(), source.base_url())].into(),
+            spacing: Some(Duration::ZERO),
+            failure_cache: Some(Duration::ZERO),
+            patience: None,
+            contact: None,
+        };
+        let clients = (0..MOST_AT_ONCE).map(|_| Client::new(settings.clone()).unwrap()).collect();
+        Self { source, clients }
+    }
+}
+
 /// The world of one schedule.
-pub(crate) struct World {
+pub(crate) struct World<'a> {
+    bench: &'a Bench,
     chance: Chance,
     pub(crate) story: Story,
     pub(crate) setup: Setup,
@@ -113,7 +140,6 @@ pub(crate) struct World {
     runner: Arc<Project>,
     turns: Arc<Turns>,
     now: Arc<AtomicI64>,
-    source: Running,
     deliveries: BTreeMap<usize, Delivery>,
     started: usize,
     most_at_once: usize,
@@ -128,21 +154,24 @@ fn light_project() -> Arc<Project> {
 }
 
 /// Runs the schedule of a seed.
-pub(crate) async fn run(seed: u64, setup: &Setup) -> Outcome {
-    let mut world = World::new(seed, setup).await;
+pub(crate) async fn run(seed: u64, setup: &Setup, bench: &Bench) -> Outcome {
+    let mut world = World::new(seed, setup, bench);
     let violation = world.play().await.err();
     Outcome { violation, trace: world.trace }
 }
 
-impl World {
-    async fn new(seed: u64, setup: &Setup) -> Self {
+impl<'a> World<'a> {
+    fn new(seed: u64, setup: &Setup, bench: &'a Bench) -> Self {
         let mut chance = Chance::new(seed);
         let mut story = Story::new(&mut chance.fork(), setup.ties);
-        let clock = SourceClock::fixed(story.start);
-        let source = Simulator::builder(story.take_catalogue()).clock(clock).build().serve().await.unwrap();
+        let source = bench.source.handle();
+        source.edit(|catalogue| *catalogue = story.take_catalogue());
+        source.clear_faults();
+        source.set_now(story.start);
         let now = Arc::new(AtomicI64::new(story.start.timestamp_millis()));
         let dataset: Arc<dyn Dataset> = Arc::new(Earthquakes::default());
         Self {
+            bench,
             story,
             setup: setup.clone(),
             witness: Witness::new(Arc::clone(&dataset)),
@@ -156,10 +185,9 @@ impl World {
             },
             turns: Arc::default(),
             now,
-            source,
             deliveries: BTreeMap::new(),
             started: 0,
-            most_at_once: chance.below(5) + 1,
+            most_at_once: chance.below(MOST_AT_ONCE) + 1,
             faults: chance.pick(&[0, 2, 5, 10, 20]),
             trace: Vec::new(),
             chance,
@@ -171,7 +199,7 @@ impl World {
     }
 
     fn source(&self) -> Handle {
-        self.source.handle()
+        self.bench.source.handle()
     }
 
     async fn play(&mut self) -> Result<(), String> {
@@ -322,7 +350,9 @@ impl World {
         self.now.fetch_add(50, Ordering::Relaxed);
         let content = String::from_utf8_lossy(&self.post.letters()[letter].parcel.data).into_owned();
         self.note(format!("#{number} handles m{letter} of {topic}: {content}"));
-        let service = self.service(topic, number);
+        let taken: Vec<usize> = self.deliveries.values().map(|delivery| delivery.client).collect();
+        let client = (0..MOST_AT_ONCE).find(|client| !taken.contains(client)).unwrap();
+        let service = self.service(topic, number, client);
         let turns = Arc::clone(&self.turns);
         let task = tokio::spawn(async move {
             let mut handling = pin!(async move {
@@ -339,11 +369,11 @@ impl World {
             turns.stopped();
             ended
         });
-        self.deliveries.insert(number, Delivery { letter, task });
+        self.deliveries.insert(number, Delivery { letter, client, task });
     }
 
     /// A process of its own, with a clock of its own.
-    fn service(&mut self, topic: Topic, number: usize) -> Router {
+    fn service(&mut self, topic: Topic, number: usize, client: usize) -> Router {
         let seat = Seat::new(&self.turns, number);
         let ports = Ports::new(seat.clone(), self.store.clone(), Arc::clone(&self.post), self.setup.sabotage);
         let off = match self.setup.models {
@@ -364,14 +394,7 @@ impl World {
         let datasets = Registry::new([Arc::clone(&self.dataset)]);
         match topic {
             Topic::FetchRequests => {
-                let settings = fetch::Settings {
-                    addresses: [(DATASET.to_owned(), self.source.base_url())].into(),
-                    spacing: Some(Duration::ZERO),
-                    failure_cache: Some(Duration::ZERO),
-                    patience: None,
-                    contact: None,
-                };
-                let client = Client::new(settings).unwrap();
+                let client = self.bench.clients[client].clone();
                 router(Fetch::new(datasets, client, store, bus, Arc::clone(&clock)), clock)
             }
             Topic::Captures => router(Land::new(datasets, store, warehouse, bus, Arc::clone(&clock)), clock),
