@@ -12,10 +12,10 @@ use shared::store::{Generation, Store};
 use shared::table::TableName;
 use shared::warehouse::{Origin, Warehouse};
 use strata::rows::{Format, print};
-use usgs_simulator::{Event, HEADER};
+use usgs_simulator::Column;
 
+use super::story::UNREADABLE;
 use super::rows::{Row, newest, of_parquet, union};
-use super::witness::hashes;
 use super::world::{CURSOR, DATASET, Models, World};
 
 /// A table as lines, in order.
@@ -79,34 +79,21 @@ impl World<'_> {
         }
         let seen = self.witness.seen.iter().filter(|(capture, _)| self.post.said(Topic::Captures, capture));
         let durable: BTreeSet<i64> = seen.flat_map(|(_, seen)| seen.hashes.iter().copied()).collect();
-        let mut by_event: BTreeMap<&str, Vec<&Event>> = BTreeMap::new();
         // The watermark has whole seconds, and the answer was made within that second.
-        let later = self.story.versions.iter().filter(|(from, _)| (watermark..watermark + 1000).contains(from));
-        for event in self.story.shown(watermark) {
-            by_event.entry(event.id()).or_default().push(event);
-        }
-        for (_, event) in later {
-            if let Some(versions) = by_event.get_mut(event.id()) {
-                versions.push(event);
-            }
-        }
-        for (id, versions) in by_event {
-            let there = versions.iter().any(|event| durable.contains(&self.hash(event)));
+        let then = [self.story.shown(watermark), self.story.shown(watermark + 999)];
+        for (id, version) in &then[0] {
+            let later = then[1].get(id).is_some_and(|version| durable.contains(&version.hash));
+            let there = later || durable.contains(&version.hash);
             check(there, || format!("the cursor is at {watermark}, and no capture has what {id} was then"))?;
         }
         Ok(())
-    }
-
-    fn hash(&self, event: &Event) -> i64 {
-        let text = format!("{HEADER}\n{}\n", event.to_row());
-        *hashes(&*self.dataset, text.as_bytes()).first().unwrap()
     }
 
     async fn bronze(&self) -> Result<Bronze, String> {
         let mut bronze = BTreeMap::new();
         for object in self.store.list("bronze/").await.unwrap() {
             let bytes = self.store.get(&object.name).await.unwrap().unwrap().bytes;
-            let (day, rows) = (day_of(&object.name), of_parquet(bytes));
+            let (day, rows) = (day_of(&object.name), self.tables.bronze(&object.name, object.generation, bytes));
             check(rows.iter().all(|row| row.day() == day), || format!("{} has rows of other days", object.name))?;
             let versions: BTreeSet<_> = rows.iter().map(Row::version).collect();
             check(versions.len() == rows.len(), || format!("{} has a row version twice", object.name))?;
@@ -206,13 +193,13 @@ impl World<'_> {
     pub(crate) async fn complete(&mut self) -> Result<(), String> {
         let bronze = self.bronze().await?;
         let current = newest(bronze.values().flat_map(|(_, rows)| rows));
-        for event in self.story.shown(self.story.end.timestamp_millis()) {
-            if event.get(usgs_simulator::Column::Nst) == "many" {
+        for (id, version) in self.story.shown(self.story.end.timestamp_millis()) {
+            if version.event.get(Column::Nst) == UNREADABLE {
                 continue;
             }
-            let found = current.get(event.id());
-            let right = found.is_some_and(|row| row.hash == self.hash(event));
-            check(right, || format!("the source shows {}, and the pipeline {found:?}", event.to_row()))?;
+            let found = current.get(id);
+            let right = found.is_some_and(|row| row.hash == version.hash);
+            check(right, || format!("the source shows {}, and the pipeline {found:?}", version.event.to_row()))?;
         }
         Ok(())
     }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use shared::partition::Partition;
 use shared::store::{Generation, Memory, Store};
 use shared::table::TableName;
@@ -71,22 +72,32 @@ impl Table {
 
 /// The tables; clones share them.
 #[derive(Clone, Default)]
-pub(crate) struct Tables(Arc<Mutex<BTreeMap<TableName, Table>>>);
+pub(crate) struct Tables {
+    by_name: Arc<Mutex<BTreeMap<TableName, Table>>>,
+    /// The rows of bronze objects, each of which is read once.
+    read: Arc<Mutex<BTreeMap<(String, i64), Vec<Row>>>>,
+}
 
 impl Tables {
     fn get(&self, table: &TableName) -> Table {
-        self.0.lock().unwrap().get(table).cloned().unwrap_or_default()
+        self.by_name.lock().unwrap().get(table).cloned().unwrap_or_default()
     }
 
     /// Puts a table in the place of the one that was found, unless it has changed.
     fn replace(&self, name: &TableName, found: Option<u64>, next: Table) -> Result<(), WarehouseError> {
-        let mut tables = self.0.lock().unwrap();
+        let mut tables = self.by_name.lock().unwrap();
         let table = tables.entry(name.clone()).or_default();
         if table.version() != found {
             return Err(WarehouseError::Conflict(name.clone()));
         }
         *table = next;
         Ok(())
+    }
+
+    /// The rows of a bronze object.
+    pub(crate) fn bronze(&self, name: &str, generation: Generation, bytes: Bytes) -> Vec<Row> {
+        let mut read = self.read.lock().unwrap();
+        read.entry((name.to_owned(), generation.0)).or_insert_with(|| of_parquet(bytes)).clone()
     }
 
     pub(crate) fn rows(&self, table: &TableName) -> Vec<Row> {
@@ -140,7 +151,7 @@ impl Light {
             }
             let object = self.store.get(&wanted.object).await?.unwrap();
             table.rows.retain(|row| row.day() != wanted.partition);
-            table.rows.extend(of_parquet(object.bytes));
+            table.rows.extend(self.tables.bronze(&wanted.object, object.generation, object.bytes));
             table.loaded.insert(wanted.partition, (object.generation, load.cause.clone()));
             changed.insert(wanted.partition);
         }

@@ -11,6 +11,7 @@ mod invariants;
 mod light;
 mod ports;
 mod post;
+mod proofs;
 mod rows;
 mod story;
 mod turns;

@@ -1,10 +1,14 @@
 //! What happens at the source and around the pipeline in a schedule: a catalogue of event versions over some days, and
 //! the acts that the schedule weaves between the effects.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, TimeDelta, Utc};
+use shared::datasets::Earthquakes;
 use usgs_simulator::{Catalogue, Column, Event, Fault, HEADER, HeaderFault};
 
 use super::chance::Chance;
+use super::witness::hashes;
 
 /// Changes that leave the row's update time more than the tick's two hours behind. A tick asks by update time alone, so
 /// it cannot see them; turn this on with the request that does.
@@ -18,6 +22,9 @@ pub(crate) const CUTS_BETWEEN_ROWS: bool = false;
 
 /// A tick reaches two hours back; what is published is at most so long older.
 const LATEST_NEWS: i64 = 100 * 60;
+
+/// What land cannot read as a number of stations.
+pub(crate) const UNREADABLE: &str = "many";
 
 /// Something that happens.
 #[derive(Debug, Clone)]
@@ -46,6 +53,14 @@ pub(crate) enum Act {
     Poison,
 }
 
+/// A row of the source.
+pub(crate) struct Version {
+    /// From when it is there, milliseconds since 1970; a later one of the same event replaces it.
+    pub(crate) from: i64,
+    pub(crate) event: Event,
+    pub(crate) hash: i64,
+}
+
 /// A schedule's own story.
 pub(crate) struct Story {
     /// When the source's clock begins.
@@ -53,8 +68,7 @@ pub(crate) struct Story {
     pub(crate) acts: Vec<Act>,
     /// When everything has been published.
     pub(crate) end: DateTime<Utc>,
-    /// The rows and from when each is there, in milliseconds; a later one of the same event replaces it.
-    pub(crate) versions: Vec<(i64, Event)>,
+    pub(crate) versions: Vec<Version>,
     catalogue: Catalogue,
 }
 
@@ -128,7 +142,7 @@ impl Story {
                 .with(Column::Place, format!("state {revision} of event {number}"));
             if chance.one_in(20) {
                 // Land cannot read this.
-                event = event.with(Column::Nst, "many");
+                event = event.with(Column::Nst, UNREADABLE);
             }
             if returns {
                 let older = rows[rows.len() - 2].clone();
@@ -139,7 +153,9 @@ impl Story {
             updated = Some(said);
             time = parse(event.get(Column::Time));
             self.catalogue.add(event.clone(), millis(from)).unwrap();
-            self.versions.push((from, event.clone()));
+            let text = format!("{HEADER}\n{}\n", event.to_row());
+            let hash = *hashes(&Earthquakes::default(), text.as_bytes()).first().unwrap();
+            self.versions.push(Version { from, event: event.clone(), hash });
             rows.push(event);
         }
         if DELETIONS && chance.one_in(8) {
@@ -151,16 +167,15 @@ impl Story {
     }
 
     /// The row that the source shows of each event at a time.
-    pub(crate) fn shown(&self, at: i64) -> Vec<&Event> {
-        let mut shown: Vec<(i64, &Event)> = Vec::new();
-        for (from, event) in self.versions.iter().filter(|(from, _)| *from <= at) {
-            match shown.iter_mut().find(|(_, known)| known.id() == event.id()) {
-                Some(known) if known.0 <= *from => *known = (*from, event),
-                Some(_) => (),
-                None => shown.push((*from, event)),
+    pub(crate) fn shown(&self, at: i64) -> BTreeMap<&str, &Version> {
+        let mut shown: BTreeMap<&str, &Version> = BTreeMap::new();
+        for version in self.versions.iter().filter(|version| version.from <= at) {
+            let known = shown.entry(version.event.id()).or_insert(version);
+            if known.from <= version.from {
+                *known = version;
             }
         }
-        shown.into_iter().map(|(_, event)| event).collect()
+        shown
     }
 }
 

@@ -63,12 +63,14 @@ pub(crate) struct Setup {
     pub(crate) sabotage: Option<Sabotage>,
     /// Whether answers of the same second are frequent.
     pub(crate) ties: bool,
+    /// The only fault that strikes calls, and more often; `None` for any.
+    pub(crate) only: Option<Verdict>,
 }
 
 impl Setup {
     /// All safeguards are there.
     pub(crate) fn whole(models: Models) -> Self {
-        Self { models, sabotage: None, ties: false }
+        Self { models, sabotage: None, ties: false, only: None }
     }
 }
 
@@ -95,6 +97,15 @@ impl Clock for Skewed {
     fn random(&self) -> u128 {
         self.random.lock().unwrap().bits()
     }
+}
+
+/// What goes wrong with a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Strike {
+    None,
+    /// The process dies before the call does anything.
+    DieBefore,
+    Verdict(Verdict),
 }
 
 struct Delivery {
@@ -410,36 +421,48 @@ impl<'a> World<'a> {
         let at = self.chance.below(self.turns.len());
         let call = self.turns.take(at);
         self.now.fetch_add(20, Ordering::Relaxed);
-        let strike = faults && self.faults > 0 && self.chance.one_in(8);
-        if !strike {
-            self.trace.push(call.to_string());
-            let what = call.what.clone();
-            call.answer(Verdict::Go);
-            return self.after(&what).await;
-        }
-        self.faults -= 1;
-        // The first of these: the process dies before the call does anything.
-        let verdict = match (self.chance.below(6), call.kind) {
-            (0, _) => None,
-            (1, Kind::Write | Kind::Conditional) => Some(Verdict::FailAfter),
-            (2, Kind::Write | Kind::Conditional) => Some(Verdict::DieAfter),
-            (3, Kind::Conditional) => Some(Verdict::Phantom),
-            (4, Kind::Conditional) => Some(Verdict::Echo),
-            _ => Some(Verdict::FailBefore),
-        };
+        let verdict = if faults && self.faults > 0 { self.strike(call.kind) } else { Strike::None };
         let (what, delivery) = (call.what.clone(), call.delivery);
+        self.faults -= usize::from(verdict != Strike::None);
         match verdict {
-            Some(verdict) => {
-                self.trace.push(format!("{call} -> {verdict:?}"));
-                call.answer(verdict);
-                self.after(&what).await
-            }
-            None => {
-                self.trace.push(format!("{call} -> it dies before"));
+            Strike::None => self.trace.push(call.to_string()),
+            struck => self.trace.push(format!("{call} -> {struck:?}")),
+        }
+        match verdict {
+            Strike::DieBefore => {
                 drop(call);
                 self.crash(delivery).await;
-                Ok(())
+                return Ok(());
             }
+            Strike::None => call.answer(Verdict::Go),
+            Strike::Verdict(verdict) => call.answer(verdict),
+        }
+        self.after(&what).await
+    }
+
+    /// Decides what goes wrong with a call.
+    fn strike(&mut self, kind: Kind) -> Strike {
+        let possible: &[_] = match kind {
+            Kind::Read => &[Strike::DieBefore, Strike::Verdict(Verdict::FailBefore)],
+            Kind::Write => &[
+                Strike::DieBefore,
+                Strike::Verdict(Verdict::FailBefore),
+                Strike::Verdict(Verdict::FailAfter),
+                Strike::Verdict(Verdict::DieAfter),
+            ],
+            Kind::Conditional => &[
+                Strike::DieBefore,
+                Strike::Verdict(Verdict::FailBefore),
+                Strike::Verdict(Verdict::FailAfter),
+                Strike::Verdict(Verdict::DieAfter),
+                Strike::Verdict(Verdict::Phantom),
+                Strike::Verdict(Verdict::Echo),
+            ],
+        };
+        match self.setup.only.map(Strike::Verdict) {
+            Some(only) if possible.contains(&only) && self.chance.one_in(3) => only,
+            None if self.chance.one_in(8) => self.chance.pick(possible),
+            _ => Strike::None,
         }
     }
 
