@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 
+use shared::capture::Manifest;
 use shared::dataset::Dataset;
 use shared::function::{Failure, Received};
 use shared::ledger::{Outcome, Output, Record};
@@ -108,6 +109,37 @@ impl Land {
         let landed = PartitionsLanded { dataset: again.dataset.clone(), partitions: landed, mode: Mode::Again };
         shared::bus::publish(&*self.bus, &landed, message.trace).await?;
         Ok(Record { inputs, rows_in: rows, rows_kept: rows, outputs, outcome: Outcome::Done, ..record(message) })
+    }
+
+    /// Does what an attempt to land a capture may have left undone when it died: loads what bronze has and the raw table
+    /// has not. Returns what the capture has changed there.
+    pub(crate) async fn catch_up(
+        &self,
+        dataset: &dyn Dataset,
+        manifest: &Manifest,
+    ) -> Result<Vec<LandedPartition>, Failure> {
+        let all = all(&*self.store, dataset).await?;
+        if all.is_empty() {
+            return Ok(Vec::new());
+        }
+        if dataset.table().growth == Growth::Snapshot {
+            return self.settle(dataset, manifest).await;
+        }
+        let (table, cause) = (TableName::raw(dataset.name()), manifest.capture.to_string());
+        let loaded = self.warehouse.loaded(&table, &cause).await?;
+        let newer = |part: &&LoadPartition| loaded.generations.get(&part.partition) < Some(&part.generation);
+        let partitions: Vec<_> = all.values().filter(newer).cloned().collect();
+        let mut changed = loaded.by_cause;
+        if !partitions.is_empty() {
+            let load = Load { table, spec: dataset.table(), partitions, mode: LoadMode::Newer, cause };
+            changed.extend(self.warehouse.load(load).await?);
+        }
+        let mut landed = Vec::new();
+        for part in changed.iter().filter_map(|partition| all.get(partition)) {
+            let rows = self.rows_of(dataset, part).await?;
+            landed.push(LandedPartition { partition: part.partition, generation: part.generation, rows });
+        }
+        Ok(landed)
     }
 
     async fn rows_of(&self, dataset: &dyn Dataset, part: &LoadPartition) -> Result<u64, Failure> {

@@ -86,9 +86,20 @@ impl Land {
         Ok((dataset, manifest))
     }
 
-    /// Asks the source again for what a damaged answer should have held.
-    async fn refuse(&self, message: &Received<ToLand>, manifest: &Manifest, reason: String) -> Result<Record, Failure> {
+    /// Asks the source again for what a damaged answer should have held. An attempt before the damage may have
+    /// written bronze, or the raw table too, and died before it could say so: that is made up for here.
+    async fn refuse(
+        &self,
+        message: &Received<ToLand>,
+        dataset: &dyn Dataset,
+        manifest: &Manifest,
+        reason: String,
+    ) -> Result<Record, Failure> {
         tracing::warn!(capture = %manifest.capture, %reason, "an answer is refused whole");
+        let changed = self.catch_up(dataset, manifest).await?;
+        if !changed.is_empty() {
+            self.publish(message, changed).await?;
+        }
         if let Some(ask) = &manifest.ask {
             let again = FetchRequest { dataset: manifest.dataset.clone(), ask: ask.clone() };
             publish(&*self.bus, &again, message.trace).await?;
@@ -113,17 +124,22 @@ impl Land {
         );
         let outcome = if changed.is_empty() { Outcome::Nothing } else { Outcome::Done };
         if !changed.is_empty() {
-            let landed =
-                PartitionsLanded { dataset: manifest.dataset.clone(), partitions: changed, mode: Mode::Changed };
-            publish(&*self.bus, &landed, message.trace).await?;
+            self.publish(message, changed).await?;
         }
         Ok(captured(message, manifest, &counts, outputs, outcome))
+    }
+
+    async fn publish(&self, message: &Received<ToLand>, partitions: Vec<LandedPartition>) -> Result<(), Failure> {
+        let dataset = message.body.dataset().to_owned();
+        let landed = PartitionsLanded { dataset, partitions, mode: Mode::Changed };
+        publish(&*self.bus, &landed, message.trace).await?;
+        Ok(())
     }
 
     async fn land(&self, message: &Received<ToLand>, stored: &CaptureStored) -> Result<Record, Failure> {
         let (dataset, manifest) = self.parse(stored).await?;
         match verify(&*self.store, &**dataset, &manifest).await? {
-            Verdict::Refused(reason) => self.refuse(message, &manifest, reason).await,
+            Verdict::Refused(reason) => self.refuse(message, &**dataset, &manifest, reason).await,
             Verdict::Whole => {
                 let landed = match dataset.table().growth {
                     Growth::Union => self.land_union(&**dataset, &manifest).await?,

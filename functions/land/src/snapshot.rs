@@ -151,7 +151,11 @@ impl Land {
 
     /// Loads the current version, whichever it is, until it still is the current one afterwards. Returns what this
     /// capture's handling changed in the raw table, now or in an attempt that may have died before it could say so.
-    async fn settle(&self, dataset: &dyn Dataset, manifest: &Manifest) -> Result<Vec<LandedPartition>, Failure> {
+    pub(crate) async fn settle(
+        &self,
+        dataset: &dyn Dataset,
+        manifest: &Manifest,
+    ) -> Result<Vec<LandedPartition>, Failure> {
         let name = pointer(&manifest.dataset);
         let table = TableName::raw(dataset.name());
         let cause = manifest.capture.to_string();

@@ -7,6 +7,7 @@ use shared::message::{FetchRequest, Topic};
 use shared::store::Precondition;
 use shared::trace::TRACEPARENT;
 
+use super::ports::Fault;
 use super::world::{ASK, World, answer, gzip, version};
 
 const ROW: &str = "a,2025-07-24T00:00:01.000Z,,1.5";
@@ -73,6 +74,41 @@ async fn an_answer_that_has_changed_since_it_was_stored_is_refused() {
     let object = format!("{}/answer.csv", capture.folder("events"));
     world.store.delete(&object, Precondition::None).await.unwrap();
     assert_eq!(refusal(&world, &capture).await, format!("the answer {object} is missing"));
+}
+
+/// Whatever an attempt got done before it died, it is in the raw table and published in the end, also when the answer is
+/// damaged before the message comes again.
+#[tokio::test]
+async fn damage_between_two_attempts_hides_no_change() {
+    for (dataset, text) in [("events", answer(&[ROW])), ("results", version(&["2018,ann,50", "2019,bob,50"]))] {
+        let counted = World::new();
+        counted.land(dataset, 0, &text).await;
+        for at in 0..counted.faults.calls() {
+            let world = World::new();
+            let capture = world.capture(dataset, 0, &text).await;
+            world.faults.plan(at, Fault::Before);
+            if world.deliver(dataset, &capture).await.is_ok() {
+                continue;
+            }
+            world.faults.clear();
+            let object = format!("{}/answer.csv", capture.folder(dataset));
+            world.store.put(&object, "torn".into(), Precondition::None).await.unwrap();
+            world.deliver(dataset, &capture).await.unwrap();
+            let written = world.names(&format!("bronze/{dataset}/")).await;
+            assert_eq!(
+                written.iter().any(|name| complete(name)),
+                !world.raw(dataset).is_empty(),
+                "call {at}: {written:?}"
+            );
+            let changed = world.warehouse.ever_changed.lock().unwrap().clone();
+            assert!(world.published().is_superset(&changed), "call {at}");
+        }
+    }
+}
+
+/// Whether readers of bronze look at it, or follow it.
+fn complete(name: &str) -> bool {
+    name.ends_with("/events.parquet") || name.ends_with("/current.json")
 }
 
 #[tokio::test]
