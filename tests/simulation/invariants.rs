@@ -14,8 +14,8 @@ use shared::warehouse::{Origin, Warehouse};
 use strata::rows::{Format, print};
 use usgs_simulator::Column;
 
+use super::rows::{Row, newest, union};
 use super::story::UNREADABLE;
-use super::rows::{Row, newest, of_parquet, union};
 use super::world::{CURSOR, DATASET, Models, World};
 
 /// A table as lines, in order.
@@ -113,8 +113,7 @@ impl World<'_> {
             return Ok(());
         }
         let current: Vec<Row> = newest(&rows).into_values().collect();
-        let (silver, gold) =
-            (TableName::new("silver", "stg_earthquakes"), TableName::new("gold", "fct_earthquakes"));
+        let (silver, gold) = (TableName::new("silver", "stg_earthquakes"), TableName::new("gold", "fct_earthquakes"));
         match self.setup.models {
             Models::Light => {
                 let raw = TableName::raw(DATASET);
@@ -180,9 +179,8 @@ impl World<'_> {
             };
             let records: Vec<_> = records.iter().filter(of_capture).collect();
             check(!said || !records.is_empty(), || format!("the ledger does not know that {capture} has landed"))?;
-            let right = |record: &&&Record| {
-                (record.rows_in, record.rows_quarantined) == (seen.manifest.rows, seen.unreadable)
-            };
+            let right =
+                |record: &&&Record| (record.rows_in, record.rows_quarantined) == (seen.manifest.rows, seen.unreadable);
             let wrong = records.iter().find(|record| !right(record));
             check(wrong.is_none(), || format!("the ledger is wrong about {capture}: {wrong:?}"))?;
         }

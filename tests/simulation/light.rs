@@ -158,8 +158,7 @@ impl Light {
         if changed.is_empty() && found.is_some() {
             return Ok(changed);
         }
-        let extent =
-            if load.mode == LoadMode::Afresh { Extent::Whole } else { Extent::Partitions(changed.clone()) };
+        let extent = if load.mode == LoadMode::Afresh { Extent::Whole } else { Extent::Partitions(changed.clone()) };
         table.commit(extent, "raw".to_owned(), BTreeMap::new(), &load.cause);
         let what = format!("commit {} for {}", load.table, load.cause);
         self.turn(Kind::Write, what, async { self.tables.replace(&load.table, found, table) }).await?;

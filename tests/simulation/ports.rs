@@ -165,13 +165,13 @@ impl Upload for PortsUpload {
         if name.starts_with("ledger/") {
             ports.release().await?;
         }
-        if ports.sabotage == Some(Sabotage::CursorBeforeManifest) && name.starts_with("raw/") && name.ends_with(".json") {
+        if ports.sabotage == Some(Sabotage::CursorBeforeManifest) && name.starts_with("raw/") && name.ends_with(".json")
+        {
             ports.held.lock().unwrap().manifests.push((name, bytes));
             return Ok(Generation(0));
         }
         let kind = if precondition == Precondition::None { Kind::Write } else { Kind::Conditional };
-        let checked =
-            if ports.sabotage == Some(Sabotage::NoPreconditions) { Precondition::None } else { precondition };
+        let checked = if ports.sabotage == Some(Sabotage::NoPreconditions) { Precondition::None } else { precondition };
         let call = async {
             if ports.sabotage == Some(Sabotage::BlindReadBack) {
                 let before = ports.store.get(&name).await?;

@@ -99,8 +99,8 @@ impl Post {
     /// Whether a message of this topic that says all of this was ever published.
     pub(crate) fn said(&self, topic: Topic, words: &str) -> bool {
         let letters = self.letters();
-        letters.iter().any(|letter| {
-            letter.topic == topic && String::from_utf8_lossy(&letter.parcel.data).contains(words)
-        })
+        letters
+            .iter()
+            .any(|letter| letter.topic == topic && String::from_utf8_lossy(&letter.parcel.data).contains(words))
     }
 }

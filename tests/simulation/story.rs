@@ -31,6 +31,8 @@ pub(crate) const UNREADABLE: &str = "many";
 pub(crate) enum Act {
     /// Time passes at the source, milliseconds; then a scheduled run.
     Tick(i64),
+    /// All that was published before is delivered first.
+    Rest,
     /// Two scheduled runs at once.
     TwoTicks(i64),
     /// A range of the past: hours back from now, and how many.
@@ -96,7 +98,7 @@ impl Story {
             catalogue: Catalogue::empty(),
         };
         for number in 0..chance.between(3, 9) {
-            story.event(chance, number, first_day.timestamp_millis(), &ticks);
+            story.event(chance, number, first_day.timestamp_millis(), &ticks, ties);
         }
         story
     }
@@ -105,7 +107,7 @@ impl Story {
         std::mem::replace(&mut self.catalogue, Catalogue::empty())
     }
 
-    fn event(&mut self, chance: &mut Chance, number: i64, first: i64, ticks: &[i64]) {
+    fn event(&mut self, chance: &mut Chance, number: i64, first: i64, ticks: &[i64], ties: bool) {
         let (start, end) = (self.start.timestamp_millis(), self.end.timestamp_millis() - 1_800_000);
         // Half of them are there before the first run.
         let span = if chance.one_in(2) { start - first } else { end - first };
@@ -114,10 +116,10 @@ impl Story {
         let mut from = time + chance.between(60_000, if late { 36_000_000 } else { 1_200_000 });
         let mut updated = None::<i64>;
         let mut rows: Vec<Event> = Vec::new();
-        let revisions = chance.pick(&[0, 0, 1, 1, 2, 3]);
+        let revisions = chance.pick(if ties { &[1, 2] } else { &[0, 0, 1, 1, 2, 3] });
         for revision in 0..=revisions {
             if revision > 0 {
-                from = next_change(chance, from, end, ticks);
+                from = next_change(chance, from, end, ticks, ties);
             }
             if from > end {
                 return;
@@ -159,7 +161,7 @@ impl Story {
             rows.push(event);
         }
         if DELETIONS && chance.one_in(8) {
-            let at = next_change(chance, from, end, ticks);
+            let at = next_change(chance, from, end, ticks, ties);
             if at <= end {
                 self.catalogue.delete(&format!("ak{number}"), millis(at), Default::default()).unwrap();
             }
@@ -180,9 +182,9 @@ impl Story {
 }
 
 /// When an event changes next: any time later, or in the middle of the second of a run.
-fn next_change(chance: &mut Chance, from: i64, end: i64, ticks: &[i64]) -> i64 {
+fn next_change(chance: &mut Chance, from: i64, end: i64, ticks: &[i64], tied: bool) -> i64 {
     let later: Vec<i64> = ticks.iter().copied().filter(|tick| tick / 1000 > from / 1000).collect();
-    if !later.is_empty() && chance.one_in(3) {
+    if !later.is_empty() && (tied || chance.one_in(3)) {
         return chance.pick(&later) / 1000 * 1000 + 500;
     }
     from + 1000 + chance.between(0, (end - from).max(1000))
@@ -198,6 +200,11 @@ fn parse(text: &str) -> i64 {
 
 fn acts(chance: &mut Chance, ties: bool) -> Vec<Act> {
     let mut acts = vec![Act::Tick(0)];
+    if ties {
+        // Two answers of one second, the first of which has landed before the second is asked for.
+        acts.extend([Act::Tick(3_600_000), Act::Rest, Act::Tick(700), Act::Rest]);
+        return acts;
+    }
     for _ in 0..chance.between(3, 9) {
         let after = chance.between(1, 180) * 60_000;
         let act = match chance.below(22) {
@@ -214,13 +221,11 @@ fn acts(chance: &mut Chance, ties: bool) -> Vec<Act> {
             _ => Act::Refuse(fault(chance), chance.pick(&[1, 1, 2, 3])),
         };
         acts.push(act);
-        // Two answers of one second of the source.
-        if chance.one_in(if ties { 2 } else { 5 }) {
-            let Some(Act::Tick(_)) = acts.last() else { continue };
-            acts.push(Act::Tick(700));
+        // Another answer of the same second of the source.
+        if matches!(acts.last(), Some(Act::Tick(_))) && chance.one_in(4) {
+            acts.extend([Act::Rest, Act::Tick(700)]);
         }
     }
-    // Whole seconds, so that 700 ms later is in the same one.
     acts
 }
 

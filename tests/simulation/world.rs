@@ -231,7 +231,10 @@ impl<'a> World<'a> {
             match self.chance.weighted(&choices) {
                 0 => self.answer(true).await?,
                 1 => self.deliver(&due),
-                2 => self.act(acts.next().unwrap()).await,
+                2 => match acts.next().unwrap() {
+                    Act::Rest => self.drain().await?,
+                    act => self.act(act).await,
+                },
                 _ => self.redeliver(),
             }
             self.settle().await?;
@@ -330,6 +333,7 @@ impl<'a> World<'a> {
                     self.store.put(&object, torn, Precondition::None).await.unwrap();
                 }
             }
+            Act::Rest => (),
             Act::Refuse(fault, times) => self.source().fault(fault.times(times)),
             Act::Poison => {
                 let topic = self.chance.pick(&[Topic::FetchRequests, Topic::Captures, Topic::Partitions]);
