@@ -68,7 +68,9 @@ impl World<'_> {
     /// that is stored and said to be, or a smaller request that will bring it is on its way.
     pub(crate) async fn cursor_is_behind(&mut self) -> Result<(), String> {
         let Some(object) = self.store.get(CURSOR).await.unwrap() else { return Ok(()) };
-        let watermark = self.witness.moved(object.bytes).watermark.timestamp_millis();
+        let watermark = self.witness.moved(object.bytes);
+        let before = self.watermark.replace(watermark);
+        check(before <= Some(watermark), || format!("the cursor goes back from {before:?} to {watermark}"))?;
         let coming = self.post.letters().iter().any(|letter| {
             let request = serde_json::from_slice::<FetchRequest>(&letter.parcel.data);
             let part = request.is_ok_and(|request| !matches!(request.ask, Ask::Tick { .. }));
@@ -192,15 +194,35 @@ impl World<'_> {
     pub(crate) async fn complete(&mut self) -> Result<(), String> {
         let bronze = self.bronze().await?;
         let current = newest(bronze.values().flat_map(|(_, rows)| rows));
-        for (id, version) in self.story.shown(self.story.end.timestamp_millis()) {
+        let gold = self.gold_events().await?;
+        let shown = self.story.shown(self.story.end.timestamp_millis());
+        let gone = gold.iter().find(|id| !shown.contains_key(id.as_str()));
+        check(gone.is_none(), || format!("gold shows {gone:?}, which the source does not"))?;
+        for (id, version) in shown {
             if version.event.get(Column::Nst) == UNREADABLE {
                 continue;
             }
             let found = current.get(id);
-            let right = found.is_some_and(|row| row.hash == version.hash);
+            let right = found.is_some_and(|row| row.hash == version.hash) && gold.contains(id);
             check(right, || format!("the source shows {}, and the pipeline {found:?}", version.event.to_row()))?;
         }
         Ok(())
+    }
+
+    /// The events that people see.
+    async fn gold_events(&self) -> Result<BTreeSet<String>, String> {
+        if !self.raw_is_there().await {
+            return Ok(BTreeSet::new());
+        }
+        Ok(match self.setup.models {
+            Models::Light => {
+                let rows = self.tables.rows(&TableName::new("gold", "fct_earthquakes"));
+                rows.into_iter().map(|row| row.id).collect()
+            }
+            Models::Embedded(_) => {
+                self.answer_of("select event_id from gold.fct_earthquakes").await?.into_iter().collect()
+            }
+        })
     }
 
     /// The tables are what a rebuild from nothing gives.

@@ -6,11 +6,13 @@
 //! `STRATA_SEED=17 cargo test --workspace --test suite simulation` runs one schedule again;
 //! `STRATA_SCHEDULES=100000 cargo test --workspace --test suite simulation` runs many.
 
+mod acts;
 mod chance;
 mod invariants;
 mod light;
 mod ports;
 mod post;
+mod processes;
 mod proofs;
 mod rows;
 mod story;
@@ -25,7 +27,8 @@ use std::thread;
 use tokio::runtime::Runtime;
 use transform::project::Project;
 
-use world::{Bench, Models, Outcome, Setup, run};
+use processes::Bench;
+use world::{Models, Outcome, Setup, run};
 
 /// How many schedules run unless `STRATA_SCHEDULES` says otherwise.
 const SCHEDULES: u64 = 2000;
@@ -111,5 +114,15 @@ fn schedules_end_as_the_source_has_it() {
     };
     if let Some((seed, outcome)) = first_violation(seeds, setup) {
         panic!("{}", report(seed, &outcome));
+    }
+}
+
+#[test]
+fn a_schedule_is_a_function_of_its_seed() {
+    let mut table = Table::new();
+    for seed in 0..10 {
+        let setup = Setup::whole(Models::Light);
+        let [first, again] = [table.play(seed, &setup), table.play(seed, &setup)];
+        assert!(first.trace == again.trace, "seed {seed}: {:#?}\nand then\n{:#?}", first.trace, again.trace);
     }
 }

@@ -30,7 +30,7 @@ fn without(sabotage: Sabotage, models: Models) -> Setup {
 #[test]
 fn without_preconditions_concurrent_writers_lose_rows() {
     let setup = without(Sabotage::NoPreconditions, Models::Light);
-    caught(500, &setup, &["bronze", "raw", "the source shows", "the ledger"]);
+    caught(500, &setup, &["bronze", "raw", "the source shows", "the ledger", "the cursor goes back"]);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use shared::datasets::Earthquakes;
-use usgs_simulator::{Catalogue, Column, Event, Fault, HEADER, HeaderFault};
+use usgs_simulator::{Catalogue, Column, Event, Fault, HEADER, HeaderFault, Tombstone};
 
 use super::chance::Chance;
 use super::witness::hashes;
@@ -61,6 +61,8 @@ pub(crate) struct Version {
     pub(crate) from: i64,
     pub(crate) event: Event,
     pub(crate) hash: i64,
+    /// Whether the event is gone from then on.
+    pub(crate) gone: bool,
 }
 
 /// A schedule's own story.
@@ -100,6 +102,7 @@ impl Story {
         for number in 0..chance.between(3, 9) {
             story.event(chance, number, first_day.timestamp_millis(), &ticks, ties);
         }
+        story.departures(chance);
         story
     }
 
@@ -155,17 +158,37 @@ impl Story {
             updated = Some(said);
             time = parse(event.get(Column::Time));
             self.catalogue.add(event.clone(), millis(from)).unwrap();
-            let text = format!("{HEADER}\n{}\n", event.to_row());
-            let hash = *hashes(&Earthquakes::default(), text.as_bytes()).first().unwrap();
-            self.versions.push(Version { from, event: event.clone(), hash });
+            self.versions.push(Version { from, hash: hash(&event), event: event.clone(), gone: false });
             rows.push(event);
         }
-        if DELETIONS && chance.one_in(8) {
-            let at = next_change(chance, from, end, ticks, ties);
-            if at <= end {
-                self.catalogue.delete(&format!("ak{number}"), millis(at), Default::default()).unwrap();
+    }
+
+    /// Events that leave, each after its last version: deleted, or merged into another.
+    fn departures(&mut self, chance: &mut Chance) {
+        let end = self.end.timestamp_millis() - 1_800_000;
+        let last: BTreeMap<String, i64> =
+            self.shown(end).into_iter().map(|(id, version)| (id.to_owned(), version.from)).collect();
+        let ids: Vec<String> = last.keys().cloned().collect();
+        if DELETIONS && chance.one_in(2) && !ids.is_empty() {
+            let id = chance.pick(&ids);
+            let at = chance.between(last[&id] + 1000, end + 1_000_000) / 1000 * 1000;
+            self.catalogue.delete(&id, millis(at), Tombstone::default()).unwrap();
+            self.leaves(&id, at);
+        }
+        if MERGES && chance.one_in(2) && ids.len() > 1 {
+            let (child, survivor) = (ids[0].clone(), ids[ids.len() - 1].clone());
+            let at = chance.between(last[&child].max(last[&survivor]) + 1000, end + 1_500_000) / 1000 * 1000;
+            if self.catalogue.merge(&child, &survivor, millis(at)).is_ok() {
+                self.leaves(&child, at);
+                let kept = self.catalogue.latest(&survivor).unwrap();
+                self.versions.push(Version { from: at, hash: hash(&kept), event: kept, gone: false });
             }
         }
+    }
+
+    fn leaves(&mut self, id: &str, at: i64) {
+        let event = self.shown(at)[id].event.clone();
+        self.versions.push(Version { from: at, hash: 0, event, gone: true });
     }
 
     /// The row that the source shows of each event at a time.
@@ -177,8 +200,14 @@ impl Story {
                 *known = version;
             }
         }
+        shown.retain(|_, version| !version.gone);
         shown
     }
+}
+
+fn hash(event: &Event) -> i64 {
+    let text = format!("{HEADER}\n{}\n", event.to_row());
+    *hashes(&Earthquakes::default(), text.as_bytes()).first().unwrap()
 }
 
 /// When an event changes next: any time later, or in the middle of the second of a run.

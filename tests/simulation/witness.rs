@@ -68,11 +68,11 @@ impl Witness {
         seen.manifest.object.clone()
     }
 
-    /// What the cursor says now.
-    pub(crate) fn moved(&mut self, content: Bytes) -> Cursor {
-        let cursor = serde_json::from_slice(&content).unwrap();
+    /// Looks at what the cursor says now: its watermark, in milliseconds since 1970.
+    pub(crate) fn moved(&mut self, content: Bytes) -> i64 {
+        let cursor: Cursor = serde_json::from_slice(&content).unwrap();
         self.cursors.push(content);
-        cursor
+        cursor.watermark.timestamp_millis()
     }
 
     /// Something that the cursor once said.
