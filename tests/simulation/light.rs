@@ -70,12 +70,15 @@ impl Table {
     }
 }
 
+/// Rows by object and generation.
+type Read = BTreeMap<(String, i64), Vec<Row>>;
+
 /// The tables; clones share them.
 #[derive(Clone, Default)]
 pub(crate) struct Tables {
     by_name: Arc<Mutex<BTreeMap<TableName, Table>>>,
     /// The rows of bronze objects, each of which is read once.
-    read: Arc<Mutex<BTreeMap<(String, i64), Vec<Row>>>>,
+    read: Arc<Mutex<Read>>,
 }
 
 impl Tables {

@@ -20,6 +20,7 @@ mod turns;
 mod witness;
 mod world;
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread;
@@ -80,9 +81,41 @@ fn report(seed: u64, outcome: &Outcome) -> String {
     format!("seed {seed}: {violation}\nrun it again with STRATA_SEED={seed}; its steps:\n{}", steps.join("\n"))
 }
 
+/// Words of the trace for what must happen in many schedules, lest they show nothing.
+const HAPPENS: [&str; 18] = [
+    "-> DieBefore",
+    "-> Verdict(FailBefore)",
+    "-> Verdict(FailAfter)",
+    "-> Verdict(Phantom)",
+    "-> Verdict(Echo)",
+    "-> Verdict(DieAfter)",
+    "comes second to bronze/",
+    "comes second to state/",
+    "is late and due again",
+    "its acknowledgement is lost",
+    "given up",
+    "to be sent again",
+    "\"kind\":\"updates\"",
+    "write quarantine/",
+    "act: Damage",
+    "act: RollBackCursor",
+    "act: LoseCursor",
+    "act: ReplayBronze",
+];
+
+/// How often each of these happened.
+type Tally = [u64; HAPPENS.len()];
+
+fn count(tally: &mut Tally, trace: &[String]) {
+    for (count, words) in tally.iter_mut().zip(HAPPENS) {
+        *count += trace.iter().filter(|step| step.contains(words)).count() as u64;
+    }
+}
+
 /// The first of these schedules that ends in a violation, and how.
-fn first_violation(seeds: std::ops::Range<u64>, setup: impl Fn(u64) -> Setup + Sync) -> Option<(u64, Outcome)> {
+fn first_violation(seeds: Range<u64>, setup: impl Fn(u64) -> Setup + Sync) -> (Option<(u64, Outcome)>, Tally) {
     let (next, found) = (AtomicU64::new(seeds.start), Mutex::new(None::<(u64, Outcome)>));
+    let tally = Mutex::new(Tally::default());
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
         for _ in 0..thread::available_parallelism().map_or(1, usize::from) {
@@ -94,6 +127,7 @@ fn first_violation(seeds: std::ops::Range<u64>, setup: impl Fn(u64) -> Setup + S
                         return;
                     }
                     let outcome = table.play(seed, &setup(seed));
+                    count(&mut tally.lock().unwrap(), &outcome.trace);
                     let mut found = found.lock().unwrap();
                     if outcome.violation.is_some() && found.as_ref().is_none_or(|(first, _)| seed < *first) {
                         stop.store(true, Ordering::Relaxed);
@@ -103,7 +137,7 @@ fn first_violation(seeds: std::ops::Range<u64>, setup: impl Fn(u64) -> Setup + S
             });
         }
     });
-    found.into_inner().unwrap()
+    (found.into_inner().unwrap(), tally.into_inner().unwrap())
 }
 
 #[test]
@@ -112,9 +146,13 @@ fn schedules_end_as_the_source_has_it() {
         Some(seed) => seed..seed + 1,
         None => 0..number("STRATA_SCHEDULES").unwrap_or(SCHEDULES),
     };
-    if let Some((seed, outcome)) = first_violation(seeds, setup) {
+    let many = seeds.end - seeds.start >= SCHEDULES;
+    let (violation, tally) = first_violation(seeds, setup);
+    if let Some((seed, outcome)) = violation {
         panic!("{}", report(seed, &outcome));
     }
+    let never: Vec<_> = HAPPENS.iter().zip(tally).filter(|(_, count)| *count == 0).collect();
+    assert!(!many || never.is_empty(), "this never happened: {never:?}");
 }
 
 #[test]

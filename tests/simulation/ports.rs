@@ -177,7 +177,11 @@ impl Upload for PortsUpload {
                 let before = ports.store.get(&name).await?;
                 ports.held.lock().unwrap().before.insert(name.clone(), before);
             }
-            ports.store.put(&name, bytes, checked).await
+            let written = ports.store.put(&name, bytes, checked).await;
+            if written.is_err() {
+                ports.seat.note(&format!("comes second to {name}"));
+            }
+            written
         };
         let done = ports.around(kind, "write", &name, call).await;
         match done {

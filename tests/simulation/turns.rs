@@ -55,6 +55,7 @@ impl fmt::Display for Waiting {
 pub(crate) struct Turns {
     waiting: Mutex<Vec<Waiting>>,
     dead: Mutex<Vec<usize>>,
+    notes: Mutex<Vec<String>>,
     /// Grows whenever a delivery has run a step.
     polls: AtomicU64,
     changed: Notify,
@@ -93,6 +94,11 @@ impl Turns {
     /// The deliveries whose processes have died and that are still to be buried.
     pub(crate) fn dead(&self) -> Vec<usize> {
         lock(&self.dead).clone()
+    }
+
+    /// What the ports have to say since the last question.
+    pub(crate) fn take_notes(&self) -> Vec<String> {
+        std::mem::take(&mut *lock(&self.notes))
     }
 
     pub(crate) fn polled(&self) {
@@ -142,6 +148,11 @@ impl Seat {
             Ok(verdict) => verdict,
             Err(_) => pending().await,
         }
+    }
+
+    /// Says something for the trace.
+    pub(crate) fn note(&self, what: &str) {
+        lock(&self.turns.notes).push(format!("#{} {what}", self.delivery));
     }
 
     /// The process dies here.

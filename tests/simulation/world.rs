@@ -254,6 +254,7 @@ impl<'a> World<'a> {
     /// Looks at what an effect has left.
     async fn after(&mut self, what: &str) -> Result<(), String> {
         self.quiet().await?;
+        self.trace.extend(self.turns.take_notes());
         let Some(name) = what.strip_prefix("write ") else { return Ok(()) };
         if name.starts_with("raw/") && name.ends_with("/manifest.json") {
             self.witness.stored(&self.store, name).await;
