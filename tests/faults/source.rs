@@ -144,6 +144,24 @@ async fn an_address_that_failed_is_not_asked_again_while_the_failure_is_cached()
     assert!(asked[1] - asked[0] >= cached);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_is_cut_off_between_two_rows_is_asked_for_again() {
+    let mut catalogue = Catalogue::empty();
+    for id in ["ak1", "ak2", "ak3"] {
+        let time = "2025-07-20T00:00:00Z".parse().unwrap();
+        catalogue
+            .add(Event::new(id, time).magnitude(1.0, "ml").located(60.0, -150.0, 10.0).updated(time), time)
+            .unwrap();
+    }
+    let first_row = Event::new("ak1", "2025-07-20T00:00:00Z".parse().unwrap()).to_row();
+    let world = World::new(catalogue).await.unwrap();
+    let cut = format!("{}\n{first_row}\n", usgs_simulator::HEADER);
+    world.handle().fault(Fault::RawBody(cut.into()).when(|it| it.target.contains("format=csv")).times(2));
+    world.tick().await.unwrap();
+    assert_eq!((world.handle().faults_waiting(), world.dead().await.unwrap().len()), (0, 0));
+    assert_eq!(world.query("select count(*) from fct_earthquakes").await.unwrap(), ["3"]);
+}
+
 /// A clock of ours that can be put forward.
 #[derive(Default)]
 struct Ahead(AtomicI64);

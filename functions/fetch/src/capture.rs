@@ -21,6 +21,9 @@ pub(crate) struct Capture<'a> {
     observed_at: Option<Timestamp>,
     news: bool,
     seen: Vec<Fingerprint>,
+    /// Records of the dataset's first form, and of details of these.
+    rows: Option<u64>,
+    details: u64,
 }
 
 /// What became of the answers.
@@ -41,7 +44,18 @@ impl<'a> Capture<'a> {
         clock: &'a dyn Clock,
         known: Option<&'a Cursor>,
     ) -> Self {
-        Self { dataset, store, clock, known, writer: None, observed_at: None, news: false, seen: Vec::new() }
+        Self {
+            dataset,
+            store,
+            clock,
+            known,
+            writer: None,
+            observed_at: None,
+            news: false,
+            seen: Vec::new(),
+            rows: None,
+            details: 0,
+        }
     }
 
     /// Reads an answer to its end.
@@ -63,9 +77,20 @@ impl<'a> Capture<'a> {
         let content = reading.finish().map_err(|refused| torn(name, &answer, &refused))?;
         capture.add(writer, answer.url(), observed_at, content.rows);
         self.observed_at = Some(self.observed_at.map_or(observed_at, |earliest| earliest.min(observed_at)));
+        if !form.has_rows() {
+            self.details += content.rows;
+        } else if form.name == self.dataset.forms()[0].name {
+            self.rows = Some(self.rows.unwrap_or_default() + content.rows);
+        }
         self.news |= content.news;
         self.seen.extend(content.seen);
         Ok(())
+    }
+
+    /// Whether fewer rows came than details of them: nothing in a CSV tells when it is cut off between two rows. A row
+    /// may also have gone in the second between the two answers.
+    pub(crate) fn may_be_cut_off(&self) -> bool {
+        self.rows.is_some_and(|rows| rows < self.details)
     }
 
     /// Stores the answers, unless they bring nothing that was not seen before. `again` asks for them again.

@@ -30,6 +30,9 @@ use crate::cursor::CursorObject;
 
 pub use client::{Client, Settings};
 
+/// An answer that seems to be cut off, and is the same in so many attempts, is what the source has.
+const CUT_OFF_TRIES: u32 = 3;
+
 /// The service.
 pub struct Fetch {
     datasets: Registry,
@@ -120,6 +123,10 @@ impl Fetch {
                     return Err(failure);
                 }
             }
+        }
+        if capture.may_be_cut_off() && message.attempt < CUT_OFF_TRIES {
+            let reason = format!("fewer rows than details came from {}", inputs.join(", "));
+            return Err(Failure::Transient(reason));
         }
         let Captured { stored, observed_at, seen } = capture.finish(again.clone()).await?;
         if let Some(stored) = &stored {
