@@ -36,6 +36,7 @@ impl World<'_> {
                     self.ask(Ask::Tick { days: 30, sweep: false });
                 }
             }
+            Act::Sweep => self.ask(Ask::Tick { days: 30, sweep: true }),
             Act::Backfill(back, hours) => {
                 let start = self.source().now() - TimeDelta::hours(back);
                 self.ask(Ask::Range { start, end: start + TimeDelta::hours(hours) });
@@ -75,7 +76,7 @@ impl World<'_> {
                 let captures = self.witness.captures();
                 if !captures.is_empty() {
                     let capture = self.chance.pick(&captures);
-                    let object = self.witness.damage(&capture);
+                    let object = self.witness.damage(&capture, &mut self.chance);
                     let whole = self.store.get(&object).await.unwrap().unwrap().bytes;
                     let torn = whole.slice(..self.chance.below(whole.len().max(1)));
                     self.store.put(&object, torn, Precondition::None).await.unwrap();

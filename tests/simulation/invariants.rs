@@ -11,11 +11,12 @@ use shared::partition::Partition;
 use shared::store::{Generation, Store};
 use shared::table::TableName;
 use shared::warehouse::{Origin, Warehouse};
+use shared::window;
 use strata::rows::{Format, print};
 use usgs_simulator::Column;
 
 use super::rows::{Row, newest, union};
-use super::story::UNREADABLE;
+use super::story::{UNREADABLE, Version};
 use super::world::{CURSOR, DATASET, Models, World};
 
 /// A table as lines, in order.
@@ -79,13 +80,20 @@ impl World<'_> {
         if coming {
             return Ok(());
         }
-        let seen = self.witness.seen.iter().filter(|(capture, _)| self.post.said(Topic::Captures, capture));
-        let durable: BTreeSet<i64> = seen.flat_map(|(_, seen)| seen.hashes.iter().copied()).collect();
+        let said = self.witness.seen.iter().filter(|(capture, _)| self.post.said(Topic::Captures, capture));
+        let (mut durable, mut deleted) = (BTreeSet::<i64>::new(), BTreeSet::new());
+        for content in said.map(|(_, seen)| &seen.content) {
+            durable.extend(&content.hashes);
+            deleted.extend(content.rows.iter().filter(|row| row.deleted).map(|row| row.id.as_str()));
+        }
         // The watermark has whole seconds: what changes within that one may be in the answer or not, and comes next time.
-        let then = self.story.shown(watermark + 999);
-        let settled = self.story.shown(watermark).into_iter();
+        let then = self.story.at(watermark + 999);
+        let settled = self.story.at(watermark).into_iter().filter(|(_, version)| !version.silent);
         for (id, version) in settled.filter(|(id, version)| then.get(id).is_some_and(|it| it.from == version.from)) {
-            let there = durable.contains(&version.hash);
+            // The answers of one capture are made one after another, so a later one may have the version after it.
+            let stored =
+                |version: &Version| if version.gone { deleted.contains(id) } else { durable.contains(&version.hash) };
+            let there = self.story.since(version).any(stored);
             let row = || version.event.to_row();
             check(there, || format!("the cursor is at {watermark}, and no capture has what {id} was then: {}", row()))?;
         }
@@ -116,6 +124,7 @@ impl World<'_> {
             return Ok(());
         }
         let current: Vec<Row> = newest(&rows).into_values().collect();
+        let kept: Vec<Row> = current.iter().filter(|row| !row.deleted).cloned().collect();
         let (silver, gold) = (TableName::new("silver", "stg_earthquakes"), TableName::new("gold", "fct_earthquakes"));
         match self.setup.models {
             Models::Light => {
@@ -124,15 +133,15 @@ impl World<'_> {
                 let loaded = self.tables.generations(&raw);
                 check(loaded == generations, || format!("raw holds {loaded:?}, and bronze {generations:?}"))?;
                 same("raw", &lines(&self.tables.rows(&raw), full_line), &lines(&rows, full_line))?;
-                for table in [silver, gold] {
-                    same(&table.table, &lines(&self.tables.rows(&table), line), &lines(&current, line))?;
+                for (table, expected) in [(silver, &current), (gold, &kept)] {
+                    same(&table.table, &lines(&self.tables.rows(&table), line), &lines(expected, line))?;
                 }
             }
             Models::Embedded(_) => {
                 same("raw", &self.answer_of(RAW).await?, &lines(&rows, full_line))?;
-                for table in [silver, gold] {
+                for (table, expected) in [(silver, &current), (gold, &kept)] {
                     let sql = format!("{FACTS} {table}");
-                    same(&table.table, &self.answer_of(&sql).await?, &lines(&current, line))?;
+                    same(&table.table, &self.answer_of(&sql).await?, &lines(expected, line))?;
                 }
             }
         }
@@ -142,13 +151,15 @@ impl World<'_> {
     /// Every manifest speaks of an object that is there as it says.
     async fn captures_are_whole(&self) -> Result<(), String> {
         for (capture, seen) in self.witness.seen.iter().filter(|(_, seen)| !seen.damaged) {
-            let object = self.store.get(&seen.manifest.object).await.unwrap();
-            let whole = object.is_some_and(|object| {
-                let mut checksum = Checksum::default();
-                checksum.update(&object.bytes);
-                checksum.hex() == seen.manifest.checksum && object.bytes.len() as u64 == seen.manifest.bytes
-            });
-            check(whole, || format!("the answer of {capture} is not what its manifest says"))?;
+            for answer in &seen.manifest.answers {
+                let object = self.store.get(&answer.object).await.unwrap();
+                let whole = object.is_some_and(|object| {
+                    let mut checksum = Checksum::default();
+                    checksum.update(&object.bytes);
+                    checksum.hex() == answer.checksum && object.bytes.len() as u64 == answer.bytes
+                });
+                check(whole, || format!("{} of {capture} is not what the manifest says", answer.object))?;
+            }
         }
         Ok(())
     }
@@ -159,13 +170,13 @@ impl World<'_> {
         check(found.len() == rows.len(), || "bronze has a row version on two days".to_owned())?;
         let said = || self.witness.seen.iter().filter(|(capture, _)| self.post.said(Topic::Captures, capture));
         if said().all(|(_, seen)| !seen.damaged) {
-            let expected = union(said().flat_map(|(_, seen)| &seen.rows));
+            let expected = union(said().flat_map(|(_, seen)| &seen.content.rows));
             return same("bronze", &lines(found.values(), full_line), &lines(expected.values(), full_line));
         }
-        let whole = union(said().filter(|(_, seen)| !seen.damaged).flat_map(|(_, seen)| &seen.rows));
+        let whole = union(said().filter(|(_, seen)| !seen.damaged).flat_map(|(_, seen)| &seen.content.rows));
         let lost = whole.keys().find(|version| !found.contains_key(*version));
         check(lost.is_none(), || format!("bronze has lost {lost:?}"))?;
-        let any = union(said().flat_map(|(_, seen)| &seen.rows));
+        let any = union(said().flat_map(|(_, seen)| &seen.content.rows));
         let invented = found.keys().find(|version| !any.contains_key(*version));
         check(invented.is_none(), || format!("bronze has {invented:?}, which no capture has"))
     }
@@ -182,16 +193,16 @@ impl World<'_> {
             };
             let records: Vec<_> = records.iter().filter(of_capture).collect();
             check(!said || !records.is_empty(), || format!("the ledger does not know that {capture} has landed"))?;
-            let right =
-                |record: &&&Record| (record.rows_in, record.rows_quarantined) == (seen.manifest.rows, seen.unreadable);
+            let counts = (seen.manifest.rows(&*self.dataset), seen.content.unreadable);
+            let right = |record: &&&Record| (record.rows_in, record.rows_quarantined) == counts;
             let wrong = records.iter().find(|record| !right(record));
             check(wrong.is_none(), || format!("the ledger is wrong about {capture}: {wrong:?}"))?;
         }
         Ok(())
     }
 
-    /// The pipeline shows what the source shows.
-    pub(crate) async fn complete(&mut self) -> Result<(), String> {
+    /// The pipeline shows what the source shows; before a sweep, apart from what was changed without a word.
+    pub(crate) async fn complete(&mut self, swept: bool) -> Result<(), String> {
         let bronze = self.bronze().await?;
         let current = newest(bronze.values().flat_map(|(_, rows)| rows));
         let gold = self.gold_events().await?;
@@ -199,14 +210,20 @@ impl World<'_> {
         let gone = gold.iter().find(|id| !shown.contains_key(id.as_str()));
         check(gone.is_none(), || format!("gold shows {gone:?}, which the source does not"))?;
         for (id, version) in shown {
-            if version.event.get(Column::Nst) == UNREADABLE {
+            if version.event.get(Column::Nst) == UNREADABLE || version.silent && !swept {
                 continue;
             }
             let found = current.get(id);
-            let right = found.is_some_and(|row| row.hash == version.hash) && gold.contains(id);
+            let right = found.is_some_and(|row| version.is(row)) && gold.contains(id);
             check(right, || format!("the source shows {}, and the pipeline {found:?}", version.event.to_row()))?;
         }
         Ok(())
+    }
+
+    /// No part of a request is forgotten.
+    pub(crate) async fn windows_are_closed(&self) -> Result<(), String> {
+        let open = window::all(&self.store, DATASET).await.map_err(|error| error.to_string())?;
+        check(open.is_empty(), || format!("these windows stay open: {open:?}"))
     }
 
     /// The events that people see.

@@ -21,7 +21,7 @@ use super::turns::{Kind, Seat};
 /// Older changes are forgotten, so that catching up from a long way back is tried too.
 const CHANGES: usize = 6;
 
-/// Its models: the current version of each event, by key, and the same by day.
+/// Its models: the current version of each event, by key, and by day those that the source has not deleted.
 pub(crate) fn project() -> Project {
     let days = "{% if is_incremental() %}days {{ var('changed_partitions', []) | join(' ') }}{% endif %}";
     let partition_by = "partition_by={'field': 'event_date', 'data_type': 'date', 'granularity': 'day'}";
@@ -31,7 +31,7 @@ pub(crate) fn project() -> Project {
     );
     let fct = format!(
         "{{{{ config(materialized='incremental', incremental_strategy='insert_overwrite', {partition_by}) }}}} \
-         all {{{{ ref('stg_earthquakes') }}}} {days}\n"
+         kept {{{{ ref('stg_earthquakes') }}}} {days}\n"
     );
     let settings = "name: light\nconfig-version: 2\nprofile: light\nmodels: {light: {earthquakes: \
                     {silver: {+schema: silver}, gold: {+schema: gold}}}}\n";
@@ -216,6 +216,8 @@ impl Warehouse for Light {
         rows.retain(|row| asked.as_ref().is_none_or(|days| days.contains(&row.day())));
         if model.sql.contains("current") {
             rows = newest(&rows).into_values().collect();
+        } else {
+            rows.retain(|row| !row.deleted);
         }
         let count = rows.len() as u64;
         let extent = match &model.materialization {

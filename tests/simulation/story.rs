@@ -4,21 +4,23 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use shared::dataset::Dataset;
 use shared::datasets::Earthquakes;
 use usgs_simulator::{Catalogue, Column, Event, Fault, HEADER, HeaderFault, Tombstone};
 
 use super::chance::Chance;
-use super::witness::hashes;
+use super::rows::{Row, each_record};
 
 /// Changes that leave the row's update time more than the tick's two hours behind. A tick asks by update time alone, so
-/// it cannot see them; turn this on with the request that does.
-pub(crate) const CHANGES_WITHOUT_UPDATE: bool = false;
-/// Deletions. A tick does not ask for what was deleted. Whoever turns this or the next on also teaches the reference in
-/// `rows.rs` and the models in `light.rs` how bronze says so.
-pub(crate) const DELETIONS: bool = false;
-/// Events that become a part of another.
+/// only a sweep sees them.
+pub(crate) const CHANGES_WITHOUT_UPDATE: bool = true;
+/// Deletions.
+pub(crate) const DELETIONS: bool = true;
+/// Events that become a part of another. Whoever turns this on also teaches the reference in `rows.rs` and the models in
+/// `light.rs` that what another names is superseded.
 pub(crate) const MERGES: bool = false;
-/// An answer that ends after a whole row although more were to come. Nothing in a CSV answer tells.
+/// An answer that ends after a whole row although more were to come. Fetch tells by the details,
+/// and believes it in its third attempt all the same, since the source may have lost a row between the two answers.
 pub(crate) const CUTS_BETWEEN_ROWS: bool = false;
 
 /// A tick reaches two hours back; what is published is at most so long older.
@@ -36,6 +38,8 @@ pub(crate) enum Act {
     Rest,
     /// Two scheduled runs at once.
     TwoTicks(i64),
+    /// A daily re-read.
+    Sweep,
     /// A range of the past: hours back from now, and how many.
     Backfill(i64, i64),
     /// A stored capture is sent again.
@@ -61,9 +65,22 @@ pub(crate) struct Version {
     /// From when it is there, milliseconds since 1970; a later one of the same event replaces it.
     pub(crate) from: i64,
     pub(crate) event: Event,
+    /// Of the row that the source has from then on.
     pub(crate) hash: i64,
+    /// Whether no tick can see the change.
+    pub(crate) silent: bool,
     /// Whether the event is gone from then on.
     pub(crate) gone: bool,
+}
+
+impl Version {
+    /// Whether this row shows it. The hash of a row is also that of its details, of which the story says nothing.
+    pub(crate) fn is(&self, row: &Row) -> bool {
+        let time = |column| parse(self.event.get(column));
+        (row.time, row.updated) == (time(Column::Time), time(Column::Updated))
+            && row.place == self.event.get(Column::Place)
+            && !row.deleted
+    }
 }
 
 /// A schedule's own story.
@@ -132,10 +149,11 @@ impl Story {
             let tied = from % 1000 == 500;
             let earliest = (from - LATEST_NEWS * 1000).max(time);
             // Rewritten without a word, said to be older than it was, or as it should be.
+            let unsaid = CHANGES_WITHOUT_UPDATE && revision > 0 && !tied && chance.one_in(6);
             let said = match updated {
                 _ if tied => from,
                 Some(before) if before >= earliest && chance.one_in(4) => before,
-                _ if CHANGES_WITHOUT_UPDATE && chance.one_in(6) => updated.unwrap_or(time),
+                Some(before) if unsaid => before,
                 _ => from - chance.between(0, from - earliest),
             };
             let returns = revision > 1 && !tied && chance.one_in(4);
@@ -159,7 +177,8 @@ impl Story {
             updated = Some(said);
             time = parse(event.get(Column::Time));
             self.catalogue.add(event.clone(), millis(from)).unwrap();
-            self.versions.push(Version { from, hash: hash(&event), event: event.clone(), gone: false });
+            let silent = said < earliest;
+            self.versions.push(Version { from, hash: hash(&event), silent, event: event.clone(), gone: false });
             rows.push(event);
         }
     }
@@ -182,18 +201,32 @@ impl Story {
             if self.catalogue.merge(&child, &survivor, millis(at)).is_ok() {
                 self.leaves(&child, at);
                 let kept = self.catalogue.latest(&survivor).unwrap();
-                self.versions.push(Version { from: at, hash: hash(&kept), event: kept, gone: false });
+                self.versions.push(Version { from: at, hash: hash(&kept), silent: false, event: kept, gone: false });
             }
         }
     }
 
     fn leaves(&mut self, id: &str, at: i64) {
         let event = self.shown(at)[id].event.clone();
-        self.versions.push(Version { from: at, hash: 0, event, gone: true });
+        // No CSV has a row of it any more.
+        self.versions.push(Version { from: at, hash: 0, silent: false, event, gone: true });
     }
 
     /// The row that the source shows of each event at a time.
     pub(crate) fn shown(&self, at: i64) -> BTreeMap<&str, &Version> {
+        let mut shown = self.at(at);
+        shown.retain(|_, version| !version.gone);
+        shown
+    }
+
+    /// This version and the later ones of the same event.
+    pub(crate) fn since(&self, version: &Version) -> impl Iterator<Item = &Version> {
+        let (id, from) = (version.event.id().to_owned(), version.from);
+        self.versions.iter().filter(move |version| version.event.id() == id && version.from >= from)
+    }
+
+    /// What each event is at a time, be it gone.
+    pub(crate) fn at(&self, at: i64) -> BTreeMap<&str, &Version> {
         let mut shown: BTreeMap<&str, &Version> = BTreeMap::new();
         for version in self.versions.iter().filter(|version| version.from <= at) {
             let known = shown.entry(version.event.id()).or_insert(version);
@@ -201,14 +234,15 @@ impl Story {
                 *known = version;
             }
         }
-        shown.retain(|_, version| !version.gone);
         shown
     }
 }
 
 fn hash(event: &Event) -> i64 {
     let text = format!("{HEADER}\n{}\n", event.to_row());
-    *hashes(&Earthquakes::default(), text.as_bytes()).first().unwrap()
+    let mut hash = None;
+    each_record(&Earthquakes::default().forms()[0], text.as_bytes(), |record| hash = Some(record.hash()));
+    hash.unwrap()
 }
 
 /// When an event changes next: any time later, or in the middle of the second of a run.
@@ -247,6 +281,7 @@ fn acts(chance: &mut Chance, ties: bool) -> Vec<Act> {
             14 => Act::RollBackCursor,
             15 if chance.one_in(3) => Act::LoseCursor,
             16 => Act::Damage,
+            18 if chance.one_in(2) => Act::Sweep,
             17 => Act::Poison,
             _ => Act::Refuse(fault(chance), chance.pick(&[1, 1, 2, 3])),
         };
