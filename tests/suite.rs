@@ -6,3 +6,4 @@ mod conformance;
 mod faults;
 mod fuzz;
 mod pipeline;
+mod simulation;

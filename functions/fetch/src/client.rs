@@ -2,6 +2,7 @@
 //! pause gets it; an address that failed is not asked again while the failure is cached.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::header;
@@ -43,13 +44,14 @@ pub struct Settings {
     pub contact: Option<String>,
 }
 
-/// Asks sources.
+/// Asks sources. Clones share the one connection and what is remembered.
+#[derive(Clone)]
 pub struct Client {
     http: reqwest::Client,
     settings: Settings,
     /// Locked for as long as an answer is being read: that is the one connection.
     turn: Turn,
-    memory: Mutex<Memory>,
+    memory: Arc<Mutex<Memory>>,
 }
 
 /// What the client remembers of its failures.
@@ -80,7 +82,7 @@ impl Client {
             .redirect(reqwest::redirect::Policy::limited(3))
             .build()
             .map_err(|error| format!("the HTTP client cannot start: {error}"))?;
-        Ok(Self { http, settings, turn: Turn::default(), memory: Mutex::default() })
+        Ok(Self { http, settings, turn: Turn::default(), memory: Arc::default() })
     }
 
     /// The time of a dataset's source, from its cheapest answer.

@@ -1,0 +1,166 @@
+//! The whole pipeline under thousands of schedules: the real services on ports whose every call waits for its turn, a
+//! simulated source, and faults. A schedule is a pure function of its seed: which message is delivered next, twice or
+//! late, whose call goes on, what is lost, who dies. After each, what must hold is checked; a failure prints the seed
+//! and the steps.
+//!
+//! `STRATA_SEED=17 cargo test --workspace --test suite simulation` runs one schedule again;
+//! `STRATA_SCHEDULES=100000 cargo test --workspace --test suite simulation` runs many.
+
+mod acts;
+mod chance;
+mod invariants;
+mod light;
+mod ports;
+mod post;
+mod processes;
+mod proofs;
+mod rows;
+mod story;
+mod turns;
+mod witness;
+mod world;
+
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::thread;
+
+use tokio::runtime::Runtime;
+use transform::project::Project;
+
+use processes::Bench;
+use world::{Models, Outcome, Setup, run};
+
+/// How many schedules run unless `STRATA_SCHEDULES` says otherwise.
+const SCHEDULES: u64 = 2000;
+/// The source remembers all requests, so it is replaced after so many schedules.
+const PER_TABLE: u32 = 500;
+/// One in so many runs the shipped models on the laptop's warehouse, which takes seconds in place of milliseconds.
+const SHIPPED_EVERY: u64 = 250;
+
+fn shipped() -> Models {
+    static PROJECT: OnceLock<Arc<Project>> = OnceLock::new();
+    Models::Embedded(Arc::clone(PROJECT.get_or_init(|| Arc::new(Project::embedded().unwrap()))))
+}
+
+fn setup(seed: u64) -> Setup {
+    Setup::whole(if seed % SHIPPED_EVERY == SHIPPED_EVERY - 1 { shipped() } else { Models::Light })
+}
+
+/// Where schedules are run, one after another.
+struct Table {
+    runtime: Runtime,
+    bench: Bench,
+    left: u32,
+}
+
+impl Table {
+    fn new() -> Self {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let bench = runtime.block_on(Bench::new());
+        Self { runtime, bench, left: PER_TABLE }
+    }
+
+    /// Runs a schedule to its end.
+    fn play(&mut self, seed: u64, setup: &Setup) -> Outcome {
+        if self.left == 0 {
+            *self = Self::new();
+        }
+        self.left -= 1;
+        self.runtime.block_on(run(seed, setup, &self.bench))
+    }
+}
+
+fn number(variable: &str) -> Option<u64> {
+    std::env::var(variable).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{variable} is no number")))
+}
+
+fn report(seed: u64, outcome: &Outcome) -> String {
+    let violation = outcome.violation.as_deref().unwrap_or("nothing is wrong");
+    let steps: Vec<_> = outcome.trace.iter().map(|step| step.chars().take(300).collect::<String>()).collect();
+    format!("seed {seed}: {violation}\nrun it again with STRATA_SEED={seed}; its steps:\n{}", steps.join("\n"))
+}
+
+/// Words of the trace for what must happen in many schedules, lest they show nothing.
+const HAPPENS: [&str; 18] = [
+    "-> DieBefore",
+    "-> Verdict(FailBefore)",
+    "-> Verdict(FailAfter)",
+    "-> Verdict(Phantom)",
+    "-> Verdict(Echo)",
+    "-> Verdict(DieAfter)",
+    "comes second to bronze/",
+    "comes second to state/",
+    "is late and due again",
+    "its acknowledgement is lost",
+    "given up",
+    "to be sent again",
+    "\"kind\":\"updates\"",
+    "write quarantine/",
+    "act: Damage",
+    "act: RollBackCursor",
+    "act: LoseCursor",
+    "act: ReplayBronze",
+];
+
+/// How often each of these happened.
+type Tally = [u64; HAPPENS.len()];
+
+fn count(tally: &mut Tally, trace: &[String]) {
+    for (count, words) in tally.iter_mut().zip(HAPPENS) {
+        *count += trace.iter().filter(|step| step.contains(words)).count() as u64;
+    }
+}
+
+/// The first of these schedules that ends in a violation, and how.
+fn first_violation(seeds: Range<u64>, setup: impl Fn(u64) -> Setup + Sync) -> (Option<(u64, Outcome)>, Tally) {
+    let (next, found) = (AtomicU64::new(seeds.start), Mutex::new(None::<(u64, Outcome)>));
+    let tally = Mutex::new(Tally::default());
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for _ in 0..thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(|| {
+                let mut table = Table::new();
+                while !stop.load(Ordering::Relaxed) {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= seeds.end {
+                        return;
+                    }
+                    let outcome = table.play(seed, &setup(seed));
+                    count(&mut tally.lock().unwrap(), &outcome.trace);
+                    let mut found = found.lock().unwrap();
+                    if outcome.violation.is_some() && found.as_ref().is_none_or(|(first, _)| seed < *first) {
+                        stop.store(true, Ordering::Relaxed);
+                        *found = Some((seed, outcome));
+                    }
+                }
+            });
+        }
+    });
+    (found.into_inner().unwrap(), tally.into_inner().unwrap())
+}
+
+#[test]
+fn schedules_end_as_the_source_has_it() {
+    let seeds = match number("STRATA_SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0..number("STRATA_SCHEDULES").unwrap_or(SCHEDULES),
+    };
+    let many = seeds.end - seeds.start >= SCHEDULES;
+    let (violation, tally) = first_violation(seeds, setup);
+    if let Some((seed, outcome)) = violation {
+        panic!("{}", report(seed, &outcome));
+    }
+    let never: Vec<_> = HAPPENS.iter().zip(tally).filter(|(_, count)| *count == 0).collect();
+    assert!(!many || never.is_empty(), "this never happened: {never:?}");
+}
+
+#[test]
+fn a_schedule_is_a_function_of_its_seed() {
+    let mut table = Table::new();
+    for seed in 0..10 {
+        let setup = Setup::whole(Models::Light);
+        let [first, again] = [table.play(seed, &setup), table.play(seed, &setup)];
+        assert!(first.trace == again.trace, "seed {seed}: {:#?}\nand then\n{:#?}", first.trace, again.trace);
+    }
+}
