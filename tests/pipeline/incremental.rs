@@ -50,6 +50,23 @@ pub(super) async fn equals_a_rebuild(world: &World) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn sums_do_not_depend_on_the_order_in_which_rows_came() {
+    let world = three_events().await.unwrap();
+    for number in 0..36 {
+        let id = format!("ak{}", 9000 - number * 37 % 36);
+        let other = event(&id, "2025-07-22T10:00:00Z", 0.1 + f64::from(number * 17 % 36) / 7.0);
+        let other = other.located(60.0, -150.0, 0.1 + f64::from(number) / 3.0);
+        world.handle().advance(std::time::Duration::from_secs(60));
+        let now = world.handle().now();
+        world.handle().edit(|catalogue| catalogue.add(other.updated(now), now)).unwrap();
+        if number % 6 == 5 {
+            world.tick().await.unwrap();
+        }
+    }
+    equals_a_rebuild(&world).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_comparison_sees_other_rows_and_nothing_else() {
     let world = three_events().await.unwrap();
     let contents = async || compare::contents(&*world.pipeline.data.warehouse).await.unwrap();

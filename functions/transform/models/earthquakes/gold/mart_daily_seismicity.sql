@@ -61,10 +61,10 @@ final as (
         max(magnitude) as max_magnitude,
         max(case when magnitude_rank = 1 and magnitude is not null then event_id end) as max_magnitude_event_id,
 
-        ---------- measures
-        avg(depth_km) as mean_depth_km,
+        ---------- measures, by exact sums: those of floats depend on the order of rows
+        cast(avg(cast(depth_km as numeric)) as float64) as mean_depth_km,
         countif(review_status = 'reviewed') / count(*) as reviewed_share,
-        sum(energy_j) as energy_j
+        cast(sum(cast(energy_j as numeric)) as float64) as energy_j
 
     from ranked
     group by event_date
