@@ -32,12 +32,12 @@ impl Witness {
         Self { dataset, seen: BTreeMap::new(), cursors: Vec::new() }
     }
 
-    /// Looks at a capture whose manifest may have been written just now.
-    pub(crate) async fn stored(&mut self, store: &Memory, name: &str) {
-        let Some(manifest) = read_json::<Manifest>(store, name).await.unwrap().value else { return };
+    /// Looks at a capture whose manifest may have been written just now, and says what is remarkable about it.
+    pub(crate) async fn stored(&mut self, store: &Memory, name: &str) -> Vec<&'static str> {
+        let Some(manifest) = read_json::<Manifest>(store, name).await.unwrap().value else { return Vec::new() };
         let capture = manifest.capture.to_string();
         if self.seen.contains_key(&capture) {
-            return;
+            return Vec::new();
         }
         let mut answers = Vec::new();
         for answer in &manifest.answers {
@@ -53,7 +53,11 @@ impl Witness {
             answers.push(Answer { form, observed: answer.observed_at.timestamp_millis(), text });
         }
         let content = of_answers(&*self.dataset, &answers, &capture);
+        let tombstone = content.rows.iter().any(|row| row.deleted);
+        let times = answers.windows(2).any(|pair| pair[0].observed != pair[1].observed);
+        let remarks = [(tombstone, "brings a tombstone"), (times, "is made of answers of different times")];
         self.seen.insert(capture, Seen { manifest, content, damaged: false });
+        remarks.into_iter().filter(|(holds, _)| *holds).map(|(_, remark)| remark).collect()
     }
 
     pub(crate) fn captures(&self) -> Vec<String> {

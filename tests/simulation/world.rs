@@ -266,7 +266,8 @@ impl<'a> World<'a> {
         self.trace.extend(self.turns.take_notes());
         let Some(name) = what.strip_prefix("write ") else { return Ok(()) };
         if name.starts_with("raw/") && name.ends_with("/manifest.json") {
-            self.witness.stored(&self.store, name).await;
+            let said = self.witness.stored(&self.store, name).await;
+            self.trace.extend(said.into_iter().map(|said| format!("{name} {said}")));
         } else if name == CURSOR {
             self.cursor_is_behind().await?;
         }
