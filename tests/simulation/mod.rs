@@ -32,7 +32,7 @@ use processes::Bench;
 use world::{Models, Outcome, Setup, run};
 
 /// How many schedules run unless `STRATA_SCHEDULES` says otherwise.
-const SCHEDULES: u64 = 1500;
+const SCHEDULES: u64 = 2000;
 /// The source remembers all requests, so it is replaced after so many schedules.
 const PER_TABLE: u32 = 500;
 /// One in so many runs the shipped models on the laptop's warehouse, which takes seconds in place of milliseconds.

@@ -65,7 +65,7 @@ fn without_the_tie_break_the_tables_depend_on_the_order_of_arrival() {
 /// The shipped project, where of two versions of the same observation time any one is current.
 fn without_tie_break() -> Models {
     changed(
-        "silver/stg_earthquakes.sql",
+        "macros/versions.sql",
         "order by observed_at desc, updated_at desc, row_hash desc",
         "order by observed_at desc",
     )
@@ -74,20 +74,20 @@ fn without_tie_break() -> Models {
 #[test]
 fn without_hiding_what_the_source_has_deleted_gold_shows_it() {
     let shown = changed(
-        "gold/fct_earthquakes.sql",
+        "models/earthquakes/gold/fct_earthquakes.sql",
         "and coalesce(stg_earthquakes.review_status, 'automatic') != 'deleted'",
         "",
     );
     caught(40, &Setup::whole(shown), &["fct_earthquakes", "gold shows"]);
 }
 
-/// The shipped project with other words in a model of the earthquakes.
-fn changed(model: &str, words: &str, others: &str) -> Models {
+/// The shipped project with other words in one of its files.
+fn changed(name: &str, words: &str, others: &str) -> Models {
     let temp = tempfile::tempdir().unwrap();
     copy(Path::new(PROJECT), temp.path(), &["dbt_project.yml", "models", "seeds", "macros"]);
-    let file = temp.path().join("models/earthquakes").join(model);
+    let file = temp.path().join(name);
     let text = fs::read_to_string(&file).unwrap();
-    assert!(text.contains(words), "{model} has changed: change it here too");
+    assert!(text.contains(words), "{name} has changed: change it here too");
     fs::write(&file, text.replace(words, others)).unwrap();
     Models::Embedded(Arc::new(Project::from_dir(temp.path()).unwrap()))
 }
