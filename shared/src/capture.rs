@@ -139,7 +139,7 @@ pub struct Manifest {
 /// One answer of a capture.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoredAnswer {
-    /// The name of its [`Form`](crate::form::Form).
+    /// The name of its [`Form`].
     pub form: String,
     /// The address that answered, or the file's name.
     pub origin: String,
