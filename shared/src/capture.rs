@@ -35,6 +35,12 @@ impl CaptureId {
         Self(format!("{}-{:016x}", observed_at.format(FORM), clock.random() >> 64))
     }
 
+    /// When the source made the answer, which the name begins with; whole seconds.
+    pub fn observed_at(&self) -> Timestamp {
+        // Checked when it became a name.
+        NaiveDateTime::parse_from_str(&self.0[..16], FORM).unwrap_or_default().and_utc()
+    }
+
     /// The folder of the capture of `dataset` in the lake.
     pub fn folder(&self, dataset: &str) -> String {
         let (year, month, day) = (&self.0[..4], &self.0[4..6], &self.0[6..8]);

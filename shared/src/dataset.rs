@@ -212,6 +212,13 @@ pub trait Dataset: Send + Sync {
         None
     }
 
+    /// How to find out when the source published what, of rows whose own time is `since` or later: in BigQuery SQL, with
+    /// a row for each thing, and its own time, when the source published the first version of it that was seen, when
+    /// that was first observed, and by which capture.
+    fn publications(&self, _since: Timestamp) -> Option<String> {
+        None
+    }
+
     /// When the source last changed what this record is of, where it says so.
     fn changed_at(&self, form: &Form, record: &Record<'_>) -> Option<Timestamp>;
 }

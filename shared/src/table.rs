@@ -16,6 +16,10 @@ pub const OBSERVED_AT: &str = "_observed_at";
 pub const CAPTURE: &str = "_capture";
 /// XXH3-64 of the row's fields as they came.
 pub const ROW_HASH: &str = "_row_hash";
+/// When the source's server first showed the row, as [`OBSERVED_AT`] is when it last did.
+pub const FIRST_OBSERVED_AT: &str = "_first_observed_at";
+/// The capture that it was first read from; of several with the same observation time, the smallest.
+pub const FIRST_CAPTURE: &str = "_first_capture";
 
 /// A table of the warehouse: `raw.earthquakes`, `silver.stg_earthquakes`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -156,7 +160,7 @@ pub enum Growth {
 /// The table that a dataset's captures become.
 #[derive(Debug, Clone)]
 pub struct TableSpec {
-    /// The dataset's own columns, in order; [`OBSERVED_AT`], [`CAPTURE`] and [`ROW_HASH`] follow them.
+    /// The dataset's own columns, in order; ours follow them, as in [`TableSpec::schema`].
     pub columns: Vec<Column>,
     /// Index of the column that names the thing that a row is a version of.
     pub key: usize,
@@ -173,13 +177,15 @@ pub struct TableSpec {
 }
 
 impl TableSpec {
-    /// The schema of bronze and of the raw table: the columns, then our own three, which are never null.
+    /// The schema of bronze and of the raw table: the columns, then our own five, which are never null.
     pub fn schema(&self) -> SchemaRef {
         let own = self.columns.iter().map(|column| Field::new(column.name, column.data_type.arrow(), !column.required));
         let ours = [
             Field::new(OBSERVED_AT, ColumnType::Timestamp.arrow(), false),
             Field::new(CAPTURE, DataType::Utf8, false),
             Field::new(ROW_HASH, DataType::Int64, false),
+            Field::new(FIRST_OBSERVED_AT, ColumnType::Timestamp.arrow(), false),
+            Field::new(FIRST_CAPTURE, DataType::Utf8, false),
         ];
         Arc::new(Schema::new(own.chain(ours).collect::<Vec<_>>()))
     }

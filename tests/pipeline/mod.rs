@@ -1,8 +1,10 @@
 //! The whole pipeline, from a request to gold, over messages and HTTP.
 
+mod backfill;
 mod harvests;
 mod identity;
 mod incremental;
+mod lateness;
 mod models;
 mod month;
 mod polling;

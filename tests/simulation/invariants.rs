@@ -44,7 +44,7 @@ fn line(row: &Row) -> String {
 }
 
 fn full_line(row: &Row) -> String {
-    format!("{},{},{}", line(row), row.hash, row.capture)
+    format!("{},{},{},{},{}", line(row), row.hash, row.capture, row.first.0, row.first.1)
 }
 
 fn lines<'a>(rows: impl IntoIterator<Item = &'a Row>, line: fn(&Row) -> String) -> Lines {
@@ -54,7 +54,8 @@ fn lines<'a>(rows: impl IntoIterator<Item = &'a Row>, line: fn(&Row) -> String) 
 }
 
 const RAW: &str = "select concat(id, ',', unix_millis(time), ',', unix_millis(updated), ',', place, ',', \
-                   unix_millis(_observed_at), ',', _row_hash, ',', _capture) as line from raw.earthquakes";
+                   unix_millis(_observed_at), ',', _row_hash, ',', _capture, ',', unix_millis(_first_observed_at), \
+                   ',', _first_capture) as line from raw.earthquakes";
 
 const FACTS: &str = "select concat(event_id, ',', unix_millis(event_time), ',', unix_millis(updated_at), ',', place, \
                      ',', unix_millis(observed_at)) as line from ";

@@ -11,7 +11,7 @@ use shared::csv::{Record, hash};
 use shared::dataset::Dataset;
 use shared::form::Form;
 use shared::partition::Partition;
-use shared::table::{CAPTURE, OBSERVED_AT, ROW_HASH, Value};
+use shared::table::{CAPTURE, FIRST_CAPTURE, FIRST_OBSERVED_AT, OBSERVED_AT, ROW_HASH, Value};
 
 /// The status of what the source has deleted.
 const DELETED: &str = "deleted";
@@ -28,6 +28,8 @@ pub(crate) struct Row {
     pub(crate) deleted: bool,
     pub(crate) observed: i64,
     pub(crate) capture: String,
+    /// When it was first observed, and by which capture.
+    pub(crate) first: (i64, String),
 }
 
 impl Row {
@@ -58,6 +60,7 @@ pub(crate) fn of_parquet(bytes: Bytes) -> Vec<Row> {
         let (id, place, status, capture) = (text("id"), text("place"), text("status"), text(CAPTURE));
         let (time, updated, observed) = (millis("time"), millis("updated"), millis(OBSERVED_AT));
         let hash = column(ROW_HASH).as_primitive::<Int64Type>();
+        let (first_observed, first_capture) = (millis(FIRST_OBSERVED_AT), text(FIRST_CAPTURE));
         for row in 0..batch.num_rows() {
             rows.push(Row {
                 id: id.value(row).to_owned(),
@@ -68,6 +71,7 @@ pub(crate) fn of_parquet(bytes: Bytes) -> Vec<Row> {
                 deleted: !status.is_null(row) && status.value(row) == DELETED,
                 observed: observed.value(row),
                 capture: capture.value(row).to_owned(),
+                first: (first_observed.value(row), first_capture.value(row).to_owned()),
             });
         }
     }
@@ -134,20 +138,24 @@ pub(crate) fn of_answers(dataset: &dyn Dataset, answers: &[Answer], capture: &st
                 deleted: text(status) == DELETED,
                 observed: answer.observed,
                 capture: capture.to_owned(),
+                first: (answer.observed, capture.to_owned()),
             });
         });
     }
     content
 }
 
-/// The set union: each row version once, with its latest observation, and of several then the smallest capture.
+/// The set union: each row version once, with its latest and its first observation, and of several then the smallest
+/// capture.
 pub(crate) fn union<'a>(rows: impl IntoIterator<Item = &'a Row>) -> BTreeMap<(String, i64), Row> {
     let mut all: BTreeMap<_, Row> = BTreeMap::new();
     for row in rows {
         let known = all.entry(row.version()).or_insert_with(|| row.clone());
+        let first = row.first.clone().min(known.first.clone());
         if (row.observed, &known.capture) > (known.observed, &row.capture) {
             *known = row.clone();
         }
+        known.first = first;
     }
     all
 }

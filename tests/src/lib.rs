@@ -141,7 +141,11 @@ pub async fn tables(pipeline: &Pipeline) -> Result<BTreeMap<String, Vec<String>>
     let mut tables = BTreeMap::new();
     for table in pipeline.data.warehouse.tables().await? {
         // Which of two captures of one second a row is credited to is settled by their random names.
-        let columns = if table.schema == "raw" && table.table == "earthquakes" { "* except (_capture)" } else { "*" };
+        let columns = if table.schema == "raw" && table.table == "earthquakes" {
+            "* except (_capture, _first_capture)"
+        } else {
+            "*"
+        };
         let sql = format!("select {columns} from `{}`.`{}`", table.schema, table.table);
         let mut rows = query(pipeline, &sql).await?;
         rows.sort();

@@ -118,9 +118,10 @@ impl Columns {
     pub(crate) fn finish(mut self, spec: &TableSpec, manifest: &Manifest) -> Result<RecordBatch, ArrowError> {
         let capture = StringArray::from_iter_values(repeat_n(manifest.capture.to_string(), self.rows));
         let mut columns: Vec<ArrayRef> = self.builders.iter_mut().map(Builder::finish).collect();
-        columns.push(Arc::new(self.observed_at.finish()));
-        columns.push(Arc::new(capture));
+        let observation: [ArrayRef; 2] = [Arc::new(self.observed_at.finish()), Arc::new(capture)];
+        columns.extend(observation.clone());
         columns.push(Arc::new(self.hashes.finish()));
+        columns.extend(observation);
         RecordBatch::try_new(spec.schema(), columns)
     }
 }

@@ -14,7 +14,7 @@ use shared::store::Directory;
 use crate::problem::Problem;
 
 const MARKER: &str = "strata.json";
-const LAYOUT: u32 = 2;
+const LAYOUT: u32 = 3;
 const UP_LOCK: &str = ".up.lock";
 const HOLDERS: &str = ".holders";
 

@@ -4,6 +4,7 @@ pub mod census;
 pub mod cli;
 pub mod compare;
 pub mod folder;
+pub mod lateness;
 pub mod operate;
 pub mod pipeline;
 pub mod problem;

@@ -4,14 +4,15 @@ use std::io::Write;
 
 use serde::Serialize;
 use shared::clock::Timestamp;
-use shared::dataset::{Cursor, Registry};
+use shared::dataset::{Cursor, Dataset, Registry};
 use shared::ledger::{self, Outcome};
-use shared::store::{Store, read_json};
+use shared::store::read_json;
 use shared::window::{self, Window};
 
 use crate::census::{self, Counted};
 use crate::cli::StatusFormat;
 use crate::folder::{Folder, World};
+use crate::lateness::{Lateness, Percentiles};
 use crate::pipeline::{Data, Parts};
 use crate::problem::Problem;
 use crate::report::{Sums, TableRows, dead_letters, tables, thousands};
@@ -39,6 +40,8 @@ struct DatasetStatus {
     open_windows: Vec<Window>,
     /// What the source counts and what gold holds, when that was asked for.
     completeness: Vec<Counted>,
+    /// How late the source published, and gold had it; `None` before anything was published since the first run.
+    lateness: Option<Lateness>,
     #[serde(flatten)]
     sums: Sums,
     /// Whether of every capture that landed all rows that were fetched were kept or set aside.
@@ -82,12 +85,11 @@ pub async fn print(
 }
 
 async fn read(folder: &Folder, data: &Data, datasets: &Registry) -> Result<Status, Problem> {
-    let store = &*data.store;
     let mut found = Vec::new();
     for dataset in datasets.iter() {
-        found.push(dataset_status(store, dataset.name()).await?);
+        found.push(dataset_status(data, &**dataset).await?);
     }
-    let letters = dead_letters(store).await?.into_iter().map(|letter| Letter {
+    let letters = dead_letters(&*data.store).await?.into_iter().map(|letter| Letter {
         subscription: letter.envelope.subscription,
         message: letter.envelope.message.message_id,
         at: letter.at,
@@ -98,15 +100,21 @@ async fn read(folder: &Folder, data: &Data, datasets: &Registry) -> Result<Statu
         world: folder.world,
         datasets: found,
         tables: tables(data).await?,
-        messages_waiting: store.list("bus/").await?.len(),
+        messages_waiting: data.store.list("bus/").await?.len(),
         dead_letters: letters.collect(),
     })
 }
 
-async fn dataset_status(store: &dyn Store, name: &str) -> Result<DatasetStatus, Problem> {
+async fn dataset_status(data: &Data, dataset: &dyn Dataset) -> Result<DatasetStatus, Problem> {
+    let (store, name) = (&*data.store, dataset.name());
     let cursor = read_json::<Cursor>(store, &format!("state/{name}/cursor.json")).await?.value;
     let records = ledger::read(store, name, None).await?;
     let sums = Sums::of(&records);
+    // A table that cannot be read is named among the tables.
+    let lateness = Lateness::read(&*data.warehouse, dataset, &records).await.unwrap_or_else(|error| {
+        tracing::warn!(dataset = name, %error, "how late things are is not known");
+        None
+    });
     let last = records.last();
     Ok(DatasetStatus {
         dataset: name.to_owned(),
@@ -115,6 +123,7 @@ async fn dataset_status(store: &dyn Store, name: &str) -> Result<DatasetStatus, 
         last_outcome: last.map(|record| record.outcome.clone()),
         open_windows: window::all(store, name).await?,
         completeness: Vec::new(),
+        lateness,
         reconciles: sums.unaccounted.is_empty(),
         sums,
     })
@@ -150,6 +159,13 @@ fn table(status: &Status, out: &mut impl Write) -> std::io::Result<()> {
         }
         for test in &sums.failed_tests {
             writeln!(out, "  test        {test}")?;
+        }
+        if let Some(lateness) = &dataset.lateness {
+            let line = |of: &Percentiles| format!("{of}, of {} in {} days", thousands(of.count), lateness.days);
+            writeln!(out, "  published   {} after they happened", line(&lateness.to_published))?;
+            if let Some(to_gold) = &lateness.to_gold {
+                writeln!(out, "  in gold     {} after they were published", line(to_gold))?;
+            }
         }
         for day in &dataset.completeness {
             let (end, ours, source) = (time(Some(day.end)), thousands(day.ours), thousands(day.source));

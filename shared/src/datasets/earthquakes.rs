@@ -206,6 +206,15 @@ impl Dataset for Earthquakes {
         Some(Census { query: Query { path: COUNT.to_owned(), parameters }, sql })
     }
 
+    fn publications(&self, since: Timestamp) -> Option<String> {
+        let since = since.format("%Y-%m-%d %H:%M:%S");
+        Some(format!(
+            "select time, updated, _first_observed_at, _first_capture from raw.earthquakes \
+             where time >= timestamp '{since} UTC' \
+             qualify row_number() over (partition by id order by _first_observed_at, updated, _row_hash) = 1"
+        ))
+    }
+
     fn changed_at(&self, form: &Form, record: &Record<'_>) -> Option<Timestamp> {
         let field = if form.syntax == Syntax::Csv(HEADER) { UPDATED } else { FEATURE_UPDATED };
         let text = std::str::from_utf8(record.bytes(field)).ok()?;

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMillisecondArray, new_empty_array,
+    ArrayRef, AsArray, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMillisecondArray, new_empty_array,
 };
+use arrow::datatypes::{Int64Type, TimestampMillisecondType};
 use proptest::prelude::*;
 use shared::dataset::Dataset;
 
@@ -28,12 +29,22 @@ fn batch(rows: &[Row]) -> RecordBatch {
         texts(|row| format!("c{}", row.4)),
         // Few hashes, so that different rows sometimes have the same.
         Arc::new(Int64Array::from_iter_values(rows.iter().map(|row| i64::from(row.2 / 2)))),
+        times(|row| i64::from(row.3)),
+        texts(|row| format!("c{}", row.4)),
     ];
     RecordBatch::try_new(events().table().schema(), columns).unwrap()
 }
 
 fn union(sets: &[&RecordBatch]) -> RecordBatch {
     merge(events().table(), &sets.iter().map(|&set| set.clone()).collect::<Vec<_>>()).unwrap()
+}
+
+/// When and by which capture each row was first observed.
+fn firsts(rows: &RecordBatch) -> Vec<(i64, String)> {
+    let own = events().table().columns.len();
+    let at = rows.column(own + 3).as_primitive::<TimestampMillisecondType>();
+    let captures = rows.column(own + 4).as_string::<i32>();
+    (0..rows.num_rows()).map(|row| (at.value(row), captures.value(row).to_owned())).collect()
 }
 
 fn rows() -> impl Strategy<Value = Vec<Row>> {
@@ -59,6 +70,20 @@ proptest! {
     }
 
     #[test]
+    fn each_version_keeps_its_first_observation(rows in rows()) {
+        let merged = union(&[&batch(&rows)]);
+        let own = events().table().columns.len();
+        let (keys, hashes) = (merged.column(0).as_string::<i32>(), merged.column(own + 2).as_primitive::<Int64Type>());
+        for (at, first) in firsts(&merged).into_iter().enumerate() {
+            let same = |row: &&Row| {
+                format!("e{}", row.0) == keys.value(at) && i64::from(row.2 / 2) == hashes.value(at)
+            };
+            let earliest = rows.iter().filter(same).map(|row| (i64::from(row.3), format!("c{}", row.4))).min();
+            prop_assert_eq!(Some(first), earliest);
+        }
+    }
+
+    #[test]
     fn each_version_is_there_once_with_its_latest_observation(rows in rows()) {
         let merged = union(&[&batch(&rows)]);
         let mut versions: Vec<_> = rows.iter().map(|row| (row.0, row.2 / 2)).collect();
@@ -79,9 +104,10 @@ proptest! {
 }
 
 #[test]
-fn the_latest_observation_stays_and_of_equal_ones_the_smallest_capture() {
+fn the_latest_and_the_first_observation_stay_and_of_equal_ones_the_smallest_capture() {
     let merged = union(&[&batch(&[(1, 0, 2, 5, 1), (1, 0, 2, 7, 2), (1, 0, 2, 7, 1), (1, 0, 4, 6, 0)])]);
     assert_eq!(lines(&merged), ["e1|0|-|2.0|7|c1", "e1|0|-|4.0|6|c0"]);
+    assert_eq!(firsts(&merged), [(5, "c1".to_owned()), (6, "c0".to_owned())]);
 }
 
 #[test]

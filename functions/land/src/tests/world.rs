@@ -319,10 +319,10 @@ impl World {
     }
 }
 
-/// Each row as `field|field|...`, times in milliseconds, our own columns included but for the hash.
+/// Each row as `field|field|...`, times in milliseconds, with when and by which capture each was last observed.
 pub(super) fn lines(rows: &RecordBatch) -> Vec<String> {
     let mut lines = vec![String::new(); rows.num_rows()];
-    for column in &rows.columns()[..rows.num_columns() - 1] {
+    for column in &rows.columns()[..rows.num_columns() - 3] {
         let column = match column.data_type() {
             DataType::Timestamp(..) => cast(column, &DataType::Int64).unwrap(),
             _ => Arc::clone(column),

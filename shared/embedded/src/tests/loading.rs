@@ -47,6 +47,8 @@ fn bronze(rows: &[(&str, &str, f64)]) -> Bytes {
             utc(rows.iter().map(|_| Some(0)).collect()),
             Arc::new(rows.iter().map(|_| Some("capture")).collect::<StringArray>()),
             Arc::new((0..rows.len() as i64).map(Some).collect::<Int64Array>()),
+            utc(rows.iter().map(|_| Some(0)).collect()),
+            Arc::new(rows.iter().map(|_| Some("capture")).collect::<StringArray>()),
         ],
     )
     .unwrap();
