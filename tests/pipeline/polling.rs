@@ -1,6 +1,8 @@
 //! Recorded days, played half hour by half hour: what the pipeline finds and keeps, and what the ways find in which
 //! such a service is commonly polled.
 
+use shared::datasets::Earthquakes;
+use strata::lateness::Lateness;
 use tests::polling::{Played, Rows, Score};
 
 use super::incremental::{at, equals_a_rebuild};
@@ -11,8 +13,13 @@ use super::incremental::{at, equals_a_rebuild};
 async fn nothing_is_lost(first: &str, events: usize, commonly_found: [usize; 2]) {
     let played = Played::new(at(first)).await.unwrap();
     println!("{}", played.table().unwrap());
-    let ids = |rows: &Rows| rows.keys().cloned().collect::<Vec<_>>();
-    assert_eq!(ids(&played.gold), ids(&played.last));
+    let records = played.world.ledger("earthquakes").await.unwrap();
+    let warehouse = &*played.world.pipeline.data.warehouse;
+    let late = Lateness::read(warehouse, &Earthquakes::default(), &records).await.unwrap().unwrap();
+    println!("Published {} after they happened; in gold {} after that.\n", late.to_published, late.to_gold.unwrap());
+    let missing = |rows: &Rows, others: &Rows| rows.keys().filter(|id| !others.contains_key(*id)).cloned().collect();
+    let (lost, invented): (Vec<_>, Vec<_>) = (missing(&played.last, &played.gold), missing(&played.gold, &played.last));
+    assert_eq!((lost, invented), (Vec::<String>::new(), Vec::<String>::new()));
     for (id, row) in &played.gold {
         assert_eq!(row, &played.last[id]);
     }
