@@ -40,17 +40,25 @@ pub async fn run<W: Write>(
     }
     progress.finish();
     let finished = match done {
-        Ok(traces) => {
-            let runs = traces.iter().map(|trace| trace.run()).collect();
-            let report = Report::read(&session.pipeline.data, datasets, &runs, None).await?;
-            let path = std::path::absolute(&session.folder.path)?;
-            writeln!(out, "{}", report.text(&path.display().to_string(), began.elapsed()))?;
-            session.pipeline.complete(&report.sums.failed_tests)
-        }
+        Ok(traces) => report(&session, datasets, &traces, began, out).await,
         Err(problem) => Err(problem),
     };
     session.stop().await?;
     finished
+}
+
+async fn report<W: Write>(
+    session: &Session,
+    datasets: &[String],
+    traces: &[Trace],
+    began: Instant,
+    out: &mut W,
+) -> Result<(), Problem> {
+    let runs = traces.iter().map(|trace| trace.run()).collect();
+    let report = Report::read(&session.pipeline.data, datasets, &runs, None).await?;
+    let path = std::path::absolute(&session.folder.path)?;
+    writeln!(out, "{}", report.text(&path.display().to_string(), began.elapsed()))?;
+    session.pipeline.complete(&report.sums.failed_tests)
 }
 
 /// One scheduled run.
