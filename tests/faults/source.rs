@@ -10,6 +10,8 @@ use shared::dataset::Ask;
 use tests::World;
 use usgs_simulator::{Catalogue, Column, Event, Fault, HeaderFault, Recorded};
 
+use crate::pipeline::incremental::equals_a_rebuild;
+
 fn query(request: &Recorded) -> bool {
     request.path().ends_with("/query")
 }
@@ -176,6 +178,7 @@ async fn an_answer_that_is_cut_off_between_two_rows_is_asked_for_again() {
     world.tick().await.unwrap();
     assert_eq!((world.handle().faults_waiting(), world.dead().await.unwrap().len()), (0, 0));
     assert_eq!(world.query("select count(*) from fct_earthquakes").await.unwrap(), ["3"]);
+    equals_a_rebuild(&world).await;
 }
 
 /// A clock of ours that can be put forward.

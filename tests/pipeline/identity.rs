@@ -60,6 +60,7 @@ async fn a_tombstone_without_an_id_is_set_aside_and_guessed_at_by_nobody() {
     assert_eq!(set_aside.len(), 1);
     let land = world.ledger("earthquakes").await.unwrap().into_iter().rfind(|it| it.stage == "land").unwrap();
     assert_eq!((land.rows_in, land.rows_kept, land.rows_quarantined), (1, 0, 1));
+    equals_a_rebuild(&world).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -149,4 +150,5 @@ async fn ticks_that_were_missed_heal_by_themselves() {
     let captures = world.objects("raw/").await.unwrap().len();
     world.tick().await.unwrap();
     assert_eq!(world.objects("raw/").await.unwrap().len(), captures, "a tick that brings nothing stores nothing");
+    equals_a_rebuild(&world).await;
 }

@@ -39,7 +39,7 @@ pub(super) async fn revise(world: &World, event: Event) -> Result<()> {
 }
 
 /// The incremental tables must be what a rebuild from bronze gives.
-pub(super) async fn equals_a_rebuild(world: &World) {
+pub(crate) async fn equals_a_rebuild(world: &World) {
     let incremental = world.tables().await.unwrap();
     let message =
         PartitionsLanded { dataset: "earthquakes".to_owned(), partitions: Vec::new(), mode: Mode::FullRefresh };

@@ -6,7 +6,7 @@ use shared::datasets::Earthquakes;
 use strata::lateness::{Lateness, Percentiles};
 use tests::World;
 
-use super::incremental::{at, event, revise, three_events};
+use super::incremental::{at, equals_a_rebuild, event, revise, three_events};
 
 async fn lateness(world: &World) -> Option<Lateness> {
     let records = world.ledger("earthquakes").await.unwrap();
@@ -30,6 +30,7 @@ async fn lateness_is_of_the_first_version_of_what_happened_since_the_first_run()
     revise(&world, event("ak4", "2025-07-23T12:50:00Z", 2.0)).await.unwrap();
     world.handle().advance(Duration::from_secs(1800));
     world.tick().await.unwrap();
+    equals_a_rebuild(&world).await;
     let found = lateness(&world).await.unwrap();
     assert_eq!(found.to_published, Percentiles { count: 2, p50: 300, p90: 360, p99: 360, max: 360 });
     // And what our own work took, which is less than a minute.

@@ -3,7 +3,7 @@
 mod backfill;
 mod harvests;
 mod identity;
-mod incremental;
+pub(crate) mod incremental;
 mod lateness;
 mod models;
 mod month;

@@ -12,7 +12,6 @@ use shared::function::Failure;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 use tokio::time::Instant;
 
-use crate::client::innermost;
 use crate::reading::unpack_start;
 
 const LONGEST_REFUSAL: usize = 16 * 1024;
@@ -137,4 +136,13 @@ impl Answer {
         let body = String::from_utf8_lossy(&unpack_start(encoding, &body, LONGEST_REFUSAL)).into_owned();
         RefusedAnswer { url: self.url, status: self.status, headers: self.headers, body }
     }
+}
+
+/// The cause at the bottom: "connection refused" rather than "error sending request".
+pub(crate) fn innermost(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(deeper) = cause.source() {
+        cause = deeper;
+    }
+    cause.to_string()
 }

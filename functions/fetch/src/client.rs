@@ -13,7 +13,7 @@ use shared::function::Failure;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use crate::answer::{Answer, Broken, RefusedAnswer, Turn};
+use crate::answer::{Answer, Broken, RefusedAnswer, Turn, innermost};
 use crate::reading::unpack_start;
 
 const CONNECT: Duration = Duration::from_secs(10);
@@ -215,15 +215,6 @@ fn source_of(url: &reqwest::Url) -> String {
 fn is_own(url: &reqwest::Url) -> bool {
     let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
     host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
-}
-
-/// The cause at the bottom: "connection refused" rather than "error sending request".
-pub(crate) fn innermost(error: &dyn std::error::Error) -> String {
-    let mut cause = error;
-    while let Some(deeper) = cause.source() {
-        cause = deeper;
-    }
-    cause.to_string()
 }
 
 #[cfg(test)]

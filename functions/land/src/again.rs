@@ -14,9 +14,8 @@ use shared::store::{Store, StoreError, read_json};
 use shared::table::{Growth, TableName};
 use shared::warehouse::{Load, LoadMode, LoadPartition, WarehouseError};
 
-use crate::bronze;
+use crate::bronze::{self, object_of};
 use crate::snapshot::{Version, pointer};
-use crate::union::object_of;
 use crate::{Land, record};
 
 /// A bronze object that cannot be read.

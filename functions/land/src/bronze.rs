@@ -17,6 +17,7 @@ use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::schema::types::ColumnPath;
 use serde::{Deserialize, Serialize};
 use shared::capture::Checksum;
+use shared::dataset::Dataset;
 use shared::message::LandedPartition;
 use shared::partition::Partition;
 use shared::store::Generation;
@@ -41,6 +42,11 @@ impl Part {
     pub(crate) fn landed(&self, partition: Partition) -> LandedPartition {
         LandedPartition { partition, generation: self.generation, rows: self.rows }
     }
+}
+
+/// The object that holds a partition of a table that is a union.
+pub(crate) fn object_of(dataset: &dyn Dataset, partition: Partition) -> String {
+    format!("bronze/{}/{}/{}.parquet", dataset.name(), partition.folder(), dataset.table().rows_are)
 }
 
 /// Why an object is not what was written.

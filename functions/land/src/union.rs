@@ -15,7 +15,7 @@ use shared::store::{Precondition, StoreError};
 use shared::table::TableName;
 use shared::warehouse::{Load, LoadMode, LoadPartition};
 
-use crate::bronze::{self, Part};
+use crate::bronze::{self, Part, object_of};
 use crate::merge::merge;
 use crate::rows::Rows;
 use crate::{Land, Landed, PARALLEL, TRIES, again};
@@ -109,11 +109,6 @@ impl Land {
         }
         Ok(changed)
     }
-}
-
-/// The object that holds a partition.
-pub(crate) fn object_of(dataset: &dyn Dataset, partition: Partition) -> String {
-    format!("bronze/{}/{}/{}.parquet", dataset.name(), partition.folder(), dataset.table().rows_are)
 }
 
 impl Part {
