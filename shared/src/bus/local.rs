@@ -343,7 +343,7 @@ impl Delivery {
         match write_json(&*inner.store, &name, &letter, Precondition::None).await {
             Ok(_) => self.forget(inner).await,
             // The message stays where it is, for the next process to try.
-            Err(error) => tracing::error!(%message, %error, "a dead letter could not be stored"),
+            Err(error) => tracing::error!(id = %message, %error, "a dead letter could not be stored"),
         }
         let sentence = format!("{} gave a message up: {}", self.subscription.name, problem.error);
         inner.dead.lock().unwrap_or_else(PoisonError::into_inner).push(sentence);

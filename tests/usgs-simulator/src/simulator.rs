@@ -351,7 +351,7 @@ async fn take(State(shared): State<Arc<Shared>>, request: axum::extract::Request
             failed("closed while stalled")
         }
         Ok((false, status, Ok(response))) => {
-            tracing::info!(status, target = %target, "answered");
+            tracing::info!(status, asked = %target, "answered");
             response
         }
         Ok((false, _, Err(error))) => failed(&error.to_string()),
