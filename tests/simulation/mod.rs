@@ -36,7 +36,7 @@ const SCHEDULES: u64 = 2000;
 /// The source remembers all requests, so it is replaced after so many schedules.
 const PER_TABLE: u32 = 500;
 /// One in so many runs the shipped models on the laptop's warehouse, which takes seconds in place of milliseconds.
-const SHIPPED_EVERY: u64 = 250;
+const SHIPPED_EVERY: u64 = 200;
 
 fn shipped() -> Models {
     static PROJECT: OnceLock<Arc<Project>> = OnceLock::new();
@@ -82,7 +82,7 @@ fn report(seed: u64, outcome: &Outcome) -> String {
 }
 
 /// Words of the trace for what must happen in many schedules, lest they show nothing.
-const HAPPENS: [&str; 23] = [
+const HAPPENS: [&str; 24] = [
     "-> DieBefore",
     "-> Verdict(FailBefore)",
     "-> Verdict(FailAfter)",
@@ -106,6 +106,7 @@ const HAPPENS: [&str; 23] = [
     "write state/earthquakes/windows/",
     "brings a tombstone",
     "is made of answers of different times",
+    "is superseded",
 ];
 
 /// How often each of these happened.

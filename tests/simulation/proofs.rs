@@ -81,6 +81,20 @@ fn without_hiding_what_the_source_has_deleted_gold_shows_it() {
     caught(40, &Setup::whole(shown), &["fct_earthquakes", "gold shows"]);
 }
 
+#[test]
+fn without_the_alias_table_gold_shows_an_earthquake_twice() {
+    let model = "models/earthquakes/silver/superseded_events.sql";
+    let none = changed(model, "select * from final", "select * from final where event_id is null");
+    caught(40, &Setup::whole(none), &["gold shows"]);
+}
+
+#[test]
+fn without_its_neighbours_a_day_misses_what_an_event_of_the_next_has_absorbed() {
+    let model = "models/earthquakes/silver/superseded_events.sql";
+    let alone = changed(model, "meta={'neighbour_days': 1}", "meta={'neighbour_days': 0}");
+    caught(200, &Setup::whole(alone), &["gold shows", "before and after a rebuild"]);
+}
+
 /// The shipped project with other words in one of its files.
 fn changed(name: &str, words: &str, others: &str) -> Models {
     let temp = tempfile::tempdir().unwrap();

@@ -16,9 +16,6 @@ use super::rows::{Row, each_record};
 pub(crate) const CHANGES_WITHOUT_UPDATE: bool = true;
 /// Deletions.
 pub(crate) const DELETIONS: bool = true;
-/// Events that become a part of another. Whoever turns this on also teaches the reference in `rows.rs` and the models in
-/// `light.rs` that what another names is superseded.
-pub(crate) const MERGES: bool = false;
 /// An answer that ends after a whole row although more were to come. Fetch tells by the details,
 /// and believes it in its third attempt all the same, since the source may have lost a row between the two answers.
 pub(crate) const CUTS_BETWEEN_ROWS: bool = false;
@@ -95,8 +92,9 @@ pub(crate) struct Story {
 }
 
 impl Story {
-    /// A story by chance; with `ties`, a short one whose events all change in the second of a run.
-    pub(crate) fn new(chance: &mut Chance, ties: bool) -> Self {
+    /// A story by chance; with `ties`, a short one whose events all change in the second of a run; with `merges`, one in
+    /// which an event may become a part of another.
+    pub(crate) fn new(chance: &mut Chance, ties: bool, merges: bool) -> Self {
         let first_day: DateTime<Utc> = "2025-07-20T00:00:00Z".parse().unwrap();
         let start = first_day + TimeDelta::hours(30) + TimeDelta::minutes(chance.between(0, 17 * 60));
         let acts = acts(chance, ties);
@@ -120,7 +118,7 @@ impl Story {
         for number in 0..chance.between(3, 9) {
             story.event(chance, number, first_day.timestamp_millis(), &ticks, ties);
         }
-        story.departures(chance);
+        story.departures(chance, merges);
         story
     }
 
@@ -184,7 +182,7 @@ impl Story {
     }
 
     /// Events that leave, each after its last version: deleted, or merged into another.
-    fn departures(&mut self, chance: &mut Chance) {
+    fn departures(&mut self, chance: &mut Chance, merges: bool) {
         let end = self.end.timestamp_millis() - 1_800_000;
         let last: BTreeMap<String, i64> =
             self.shown(end).into_iter().map(|(id, version)| (id.to_owned(), version.from)).collect();
@@ -193,23 +191,38 @@ impl Story {
             let id = chance.pick(&ids);
             let at = chance.between(last[&id] + 1000, end + 1_000_000) / 1000 * 1000;
             self.catalogue.delete(&id, millis(at), Tombstone::default()).unwrap();
-            self.leaves(&id, at);
+            self.leaves(&id, at, false);
         }
-        if MERGES && chance.one_in(2) && ids.len() > 1 {
-            let (child, survivor) = (ids[0].clone(), ids[ids.len() - 1].clone());
-            let at = chance.between(last[&child].max(last[&survivor]) + 1000, end + 1_500_000) / 1000 * 1000;
-            if self.catalogue.merge(&child, &survivor, millis(at)).is_ok() {
-                self.leaves(&child, at);
-                let kept = self.catalogue.latest(&survivor).unwrap();
-                self.versions.push(Version { from: at, hash: hash(&kept), silent: false, event: kept, gone: false });
-            }
+        if !merges {
+            return;
+        }
+        // What is one earthquake is of one day or of two that are neighbours.
+        let day = 86_400_000;
+        let near = |(one, other): &(String, String)| {
+            let time = |id: &String| parse(self.shown(end)[id.as_str()].event.get(Column::Time));
+            let readable = self.shown(end)[other.as_str()].event.get(Column::Nst) != UNREADABLE;
+            one != other && readable && (time(one) - time(other)).abs() < day
+        };
+        let left: Vec<String> = self.shown(end).into_keys().map(str::to_owned).collect();
+        let pairs = left.iter().flat_map(|one| left.iter().map(|other| (one.clone(), other.clone())));
+        let pairs: Vec<_> = pairs.filter(near).collect();
+        if pairs.is_empty() {
+            return;
+        }
+        let (child, survivor) = chance.pick(&pairs);
+        let at = chance.between(last[&child].max(last[&survivor]) + 1000, end + 1_500_000) / 1000 * 1000;
+        if self.catalogue.merge(&child, &survivor, millis(at)).is_ok() {
+            // No answer says so but by what the survivor is also called.
+            self.leaves(&child, at, true);
+            let kept = self.catalogue.latest(&survivor).unwrap();
+            self.versions.push(Version { from: at, hash: hash(&kept), silent: false, event: kept, gone: false });
         }
     }
 
-    fn leaves(&mut self, id: &str, at: i64) {
+    fn leaves(&mut self, id: &str, at: i64, silent: bool) {
         let event = self.shown(at)[id].event.clone();
         // No CSV has a row of it any more.
-        self.versions.push(Version { from: at, hash: 0, silent: false, event, gone: true });
+        self.versions.push(Version { from: at, hash: 0, silent, event, gone: true });
     }
 
     /// The row that the source shows of each event at a time.

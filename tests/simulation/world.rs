@@ -107,7 +107,9 @@ pub(crate) async fn run(seed: u64, setup: &Setup, bench: &Bench) -> Outcome {
 impl<'a> World<'a> {
     fn new(seed: u64, setup: &Setup, bench: &'a Bench) -> Self {
         let mut chance = Chance::new(seed);
-        let mut story = Story::new(&mut chance.fork(), setup.ties);
+        // The project of two models does not know what is superseded.
+        let merges = matches!(setup.models, Models::Embedded(_));
+        let mut story = Story::new(&mut chance.fork(), setup.ties, merges);
         let source = bench.source.handle();
         source.edit(|catalogue| *catalogue = story.take_catalogue());
         source.clear_faults();
