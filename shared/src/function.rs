@@ -107,6 +107,9 @@ pub enum Failure {
     /// The source cannot be reached at all; it may be later.
     #[error("{0}")]
     Unreachable(String),
+    /// It may succeed once somebody has made room or given leave.
+    #[error("{0}")]
+    Blocked(String),
     /// It can never succeed.
     #[error("{0}")]
     Poison(String),
@@ -117,6 +120,7 @@ impl Failure {
     pub fn status(&self) -> StatusCode {
         match self {
             Self::Transient(_) | Self::Later { .. } | Self::Unreachable(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Blocked(_) => StatusCode::INSUFFICIENT_STORAGE,
             Self::Poison(_) => StatusCode::UNPROCESSABLE_ENTITY,
         }
     }
@@ -125,6 +129,7 @@ impl Failure {
         match self {
             Self::Transient(_) | Self::Later { .. } => FailureKind::Transient,
             Self::Unreachable(_) => FailureKind::Unreachable,
+            Self::Blocked(_) => FailureKind::Blocked,
             Self::Poison(_) => FailureKind::Poison,
         }
     }
@@ -138,6 +143,8 @@ pub enum FailureKind {
     Transient,
     /// Sent again with backoff; the source is out of reach.
     Unreachable,
+    /// A dead letter, until somebody has made room or given leave.
+    Blocked,
     /// A dead letter.
     Poison,
 }
@@ -158,6 +165,7 @@ impl From<StoreError> for Failure {
             StoreError::Transient { .. } | StoreError::Conflict { .. } | StoreError::NotFound { .. } => {
                 Self::Transient(error.to_string())
             }
+            StoreError::Blocked { .. } => Self::Blocked(error.to_string()),
             StoreError::Permanent { .. } => Self::Poison(error.to_string()),
         }
     }
@@ -231,6 +239,7 @@ async fn receive<F: Function>(State(mounted): State<Arc<Mounted<F>>>, body: Byte
             let after = if let Failure::Later { after, .. } = &failure { Some(*after) } else { None };
             match failure {
                 Failure::Poison(_) => tracing::error!(error = %failure, "the message can never succeed"),
+                Failure::Blocked(_) => tracing::error!(error = %failure, "the message cannot succeed as things are"),
                 _ => tracing::warn!(error = %failure, "the message will be sent again"),
             }
             answer(failure.status(), &Problem { kind: failure.kind(), error: failure.to_string() }, after)

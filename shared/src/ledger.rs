@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::capture::CaptureId;
 use crate::clock::Timestamp;
-use crate::store::{Precondition, Store, StoreError, read_json, write_json};
+use crate::store::{Precondition, Store, StoreError, read_each_json, write_json};
 
 /// How a stage ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -95,17 +95,15 @@ impl Record {
 /// Reads the records of a dataset since a day, in the order in which they began.
 ///
 /// # Errors
-/// Those of the store, and a damaged record by its name.
+/// Those of the store. A damaged record is left out with a word in the log.
 pub async fn read(store: &dyn Store, dataset: &str, since: Option<NaiveDate>) -> Result<Vec<Record>, StoreError> {
     let prefix = format!("ledger/{dataset}/");
-    let mut records = Vec::new();
-    for object in store.list(&prefix).await? {
-        let day = object.name[prefix.len()..].split('/').next().and_then(|day| day.parse::<NaiveDate>().ok());
-        if since.is_some() && day < since {
-            continue;
-        }
-        records.extend(read_json::<Record>(store, &object.name).await?.value);
-    }
+    let wanted = |name: &str| {
+        let day = name[prefix.len()..].split('/').next().and_then(|day| day.parse::<NaiveDate>().ok());
+        since.is_none() || day >= since
+    };
+    let found = read_each_json(store, &prefix, wanted).await?;
+    let mut records: Vec<Record> = found.into_iter().map(|(_, record)| record).collect();
     records.sort_by(|one, other| (one.started_at, &one.message).cmp(&(other.started_at, &other.message)));
     Ok(records)
 }

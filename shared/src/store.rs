@@ -122,6 +122,16 @@ pub enum StoreError {
         /// What the store said.
         reason: String,
     },
+    /// It may succeed once somebody has made room or given leave; until then trying again is idle.
+    #[error("{action} of object {name} is not possible: {reason}")]
+    Blocked {
+        /// `read`, `write`, `list` or `delete`.
+        action: &'static str,
+        /// The object, or the prefix of a listing.
+        name: String,
+        /// What the store said.
+        reason: String,
+    },
     /// It cannot succeed as asked.
     #[error("{action} of object {name} is not possible: {reason}")]
     Permanent {
@@ -207,6 +217,28 @@ pub async fn read_json<T: DeserializeOwned>(store: &dyn Store, name: &str) -> Re
         reason: format!("it is damaged ({error})"),
     })?;
     Ok(Document { value: Some(value), generation: Some(object.generation) })
+}
+
+/// Reads the JSON objects below a prefix that are `wanted`, in the order of their names. One that is damaged is named in
+/// the log and left out, so that it does not keep the others from being read.
+///
+/// # Errors
+/// Those of the store.
+pub async fn read_each_json<T: DeserializeOwned>(
+    store: &dyn Store,
+    prefix: &str,
+    wanted: impl Fn(&str) -> bool,
+) -> Result<Vec<(String, T)>, StoreError> {
+    let mut found = Vec::new();
+    for object in store.list(prefix).await?.into_iter().filter(|object| wanted(&object.name)) {
+        match read_json(store, &object.name).await {
+            Ok(Document { value: Some(value), .. }) => found.push((object.name, value)),
+            Ok(Document { value: None, .. }) => (),
+            Err(error @ StoreError::Permanent { .. }) => tracing::error!(%error, "an object is left out"),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(found)
 }
 
 /// Writes a JSON object.

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::clock::Timestamp;
 use crate::csv::hash;
 use crate::dataset::Ask;
-use crate::store::{Precondition, Store, StoreError, read_json, write_json};
+use crate::store::{Precondition, Store, StoreError, read_each_json, write_json};
 
 /// A window that is open for so long is asked for again: longer than a large backfill waits for its turn.
 const PATIENCE: TimeDelta = TimeDelta::hours(6);
@@ -66,11 +66,8 @@ pub async fn close(store: &dyn Store, dataset: &str, ask: &Ask) -> Result<(), St
 /// The windows of a dataset that are open.
 ///
 /// # Errors
-/// Those of the store, and a damaged window by its name.
+/// Those of the store. A damaged window is left out with a word in the log.
 pub async fn all(store: &dyn Store, dataset: &str) -> Result<Vec<Window>, StoreError> {
-    let mut windows = Vec::new();
-    for object in store.list(&folder(dataset)).await? {
-        windows.extend(read_json::<Window>(store, &object.name).await?.value);
-    }
-    Ok(windows)
+    let found = read_each_json(store, &folder(dataset), |_| true).await?;
+    Ok(found.into_iter().map(|(_, window)| window).collect())
 }

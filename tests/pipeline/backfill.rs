@@ -73,8 +73,8 @@ async fn all_centuries_are_read_once_and_a_gap_alone_again() {
     let past = Past::new().await.unwrap();
     let session = past.session().await.unwrap();
     let (requests, open) = past.backfill(&session, false).await.unwrap();
-    // Each in three ways.
-    assert_eq!(requests, PARTS * 3);
+    // Each in three ways, after a tick that asks for the time first: it marks from when on revisions will come.
+    assert_eq!(requests, 4 + PARTS * 3);
     assert_eq!((open, found(&session).await.unwrap()), (0, all()));
     assert_eq!(past.backfill(&session, true).await.unwrap(), (0, 0), "there is no gap");
 }
@@ -99,4 +99,33 @@ async fn what_was_left_is_known_and_goes_on() {
     assert_eq!(window::all(&store, "earthquakes").await.unwrap(), []);
     assert_eq!(found(&session).await.unwrap(), all());
     assert_eq!(past.source.handle().requests().len(), PARTS * 3, "what had been done was not done again");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_revised_after_a_backfill_comes_with_the_ticks() {
+    let past = Past::new().await.unwrap();
+    let session = past.session().await.unwrap();
+    let range = (at("1960-01-01T00:00:00Z"), at("1960-12-01T00:00:00Z"));
+    operate::backfill(&session, "earthquakes", range, false).await.unwrap();
+    let handle = past.source.handle();
+    let revised = at("2025-07-02T00:00:00Z");
+    let better = event("ev5", "1960-05-22T19:11:14Z", 9.5).updated(revised);
+    handle.edit(|catalogue| catalogue.add(better, revised)).unwrap();
+    handle.set_now(at("2025-07-21T00:00:00Z"));
+    operate::tick(&session, "earthquakes", false).await.unwrap();
+    assert_eq!(query(&session.pipeline, "select magnitude from fct_earthquakes").await.unwrap(), ["9.5"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_still_to_come_is_a_gap() {
+    let past = Past::new().await.unwrap();
+    let session = past.session().await.unwrap();
+    let range = (at("2025-06-25T00:00:00Z"), at("2025-07-10T00:00:00Z"));
+    operate::backfill(&session, "earthquakes", range, false).await.unwrap();
+    let handle = past.source.handle();
+    let before = handle.requests().len();
+    operate::backfill(&session, "earthquakes", range, true).await.unwrap();
+    let again: Vec<_> = handle.requests().into_iter().skip(before).collect();
+    assert_eq!(again.len(), 3, "{again:?}");
+    assert_eq!(again[0].parameter("starttime").as_deref(), Some("2025-07-01T00:00:00"));
 }

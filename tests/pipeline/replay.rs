@@ -117,7 +117,8 @@ async fn a_damaged_file_of_a_table_is_named_and_rebuilt() {
         let sql = format!("select * from {}", table.replace('/', "."));
         let error = query(&world.session.pipeline, &sql).await.unwrap_err().to_string();
         assert!(error.contains(&file), "{error}");
-        world.replay(strata::cli::From::Bronze).await.unwrap();
+        let from = if table.starts_with("gold") { strata::cli::From::Raw } else { strata::cli::From::Bronze };
+        world.replay(from).await.unwrap();
         assert_eq!(tables(&world.session.pipeline).await.unwrap(), before, "{table}");
     }
 }
@@ -143,6 +144,32 @@ async fn a_lost_warehouse_comes_back_whole_with_the_replay_of_one_day() {
     let before = tables(&world.session.pipeline).await.unwrap();
     std::fs::remove_dir_all(world.session.folder.path.join("warehouse")).unwrap();
     world.replay(strata::cli::From::Bronze).await.unwrap();
+    assert_eq!(tables(&world.session.pipeline).await.unwrap(), before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_warehouse_is_made_again_by_whatever_runs_next() {
+    let world = Replayed::new().await.unwrap();
+    let before = tables(&world.session.pipeline).await.unwrap();
+    std::fs::remove_dir_all(world.session.folder.path.join("warehouse")).unwrap();
+    strata::replay::recover(&world.session.pipeline, &tests::parts("http://unused.invalid").unwrap().datasets)
+        .await
+        .unwrap();
+    assert_eq!(tables(&world.session.pipeline).await.unwrap(), before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_object_that_is_damaged_does_not_keep_the_others_from_being_read() {
+    let world = Replayed::new().await.unwrap();
+    let before = tables(&world.session.pipeline).await.unwrap();
+    let day = "2025-07-20T00:00:00Z".parse().unwrap();
+    let range = (day, day + chrono::TimeDelta::days(1));
+    strata::operate::backfill(&world.session, "earthquakes", range, false).await.unwrap();
+    for (prefix, ending) in [("raw/earthquakes/", "manifest.json"), ("ledger/earthquakes/", ".json")] {
+        let name = world.first_object(prefix, ending).await.unwrap();
+        world.overwrite(&name).await.unwrap();
+    }
+    world.replay(strata::cli::From::Raw).await.unwrap();
     assert_eq!(tables(&world.session.pipeline).await.unwrap(), before);
 }
 

@@ -92,8 +92,14 @@ impl World<'_> {
         let settled = self.story.at(watermark).into_iter().filter(|(_, version)| !version.silent);
         for (id, version) in settled.filter(|(id, version)| then.get(id).is_some_and(|it| it.from == version.from)) {
             // The answers of one capture are made one after another, so a later one may have the version after it.
-            let stored =
-                |version: &Version| if version.gone { deleted.contains(id) } else { durable.contains(&version.hash) };
+            let stored = |version: &Version| match (version.gone, version.silent) {
+                (false, _) => durable.contains(&version.hash),
+                (true, false) => deleted.contains(id),
+                // What it became a part of changed with it.
+                (true, true) => {
+                    self.story.versions.iter().any(|it| it.from == version.from && durable.contains(&it.hash))
+                }
+            };
             let there = self.story.since(version).any(stored);
             let row = || version.event.to_row();
             check(there, || format!("the cursor is at {watermark}, and no capture has what {id} was then: {}", row()))?;

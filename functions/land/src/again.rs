@@ -2,7 +2,7 @@
 //!
 //! Invariant: a raw table holds every partition that bronze holds. One that was lost is never filled with a part of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use shared::capture::Manifest;
 use shared::dataset::Dataset;
@@ -40,6 +40,14 @@ pub async fn damaged(
     let Some(object) = store.get(&found.object).await? else { return Ok(None) };
     let read = bronze::read(object.bytes, &dataset.table().schema());
     Ok(read.err().map(|damage| Damaged { object: found.object, reason: damage.to_string() }))
+}
+
+/// The partitions that bronze holds.
+///
+/// # Errors
+/// Those of the store.
+pub async fn partitions(store: &dyn Store, dataset: &dyn Dataset) -> Result<BTreeSet<Partition>, StoreError> {
+    Ok(all(store, dataset).await?.into_keys().collect())
 }
 
 /// All partitions of bronze, as they are to be loaded.

@@ -33,7 +33,7 @@ use shared::store::{Store, read_json};
 use shared::table::Growth;
 use shared::warehouse::Warehouse;
 
-pub use again::{Damaged, damaged};
+pub use again::{Damaged, damaged, partitions};
 
 use crate::rows::{Bound, Counts};
 use crate::verify::{Verdict, verify};

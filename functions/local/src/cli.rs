@@ -83,7 +83,7 @@ pub enum Command {
         /// What it is of
         #[arg(long)]
         dataset: String,
-        /// When the source made it, by its own clock [default: when the file was last changed]
+        /// When the source made it, by its own clock [default: of its newest update]
         #[arg(long, value_parser = instant, value_name = "TIME")]
         observed_at: Option<Timestamp>,
     },

@@ -6,17 +6,18 @@ use std::time::Instant;
 
 use chrono::{DateTime, NaiveTime, TimeDelta};
 use flate2::read::MultiGzDecoder;
-use shared::capture::{CaptureWriter, Encoding, Manifest};
+use shared::capture::{CaptureWriter, Encoding};
 use shared::clock::Timestamp;
-use shared::csv::Refused;
+use shared::csv::{Record, Refused};
 use shared::dataset::{Ask, Dataset, Registry};
 use shared::message::{CaptureStored, FetchRequest, Mode, PartitionsLanded};
-use shared::store::{Store, read_json};
+use shared::store::Store;
 use shared::trace::Trace;
 
 use crate::pipeline::Parts;
 use crate::problem::Problem;
 use crate::progress::Progress;
+use crate::replay::manifests;
 use crate::report::Report;
 use crate::session::Session;
 
@@ -57,8 +58,10 @@ async fn report<W: Write>(
     let runs = traces.iter().map(|trace| trace.run()).collect();
     let report = Report::read(&session.pipeline.data, datasets, &runs, None).await?;
     let path = std::path::absolute(&session.folder.path)?;
-    writeln!(out, "{}", report.text(&path.display().to_string(), began.elapsed()))?;
-    session.pipeline.complete(&report.sums.failed_tests)
+    let written = writeln!(out, "{}", report.text(&path.display().to_string(), began.elapsed()));
+    // That nobody reads the report is no success.
+    session.pipeline.complete(&report.sums.failed_tests)?;
+    Ok(written?)
 }
 
 /// One scheduled run.
@@ -79,13 +82,18 @@ pub async fn backfill(
     (start, end): (Timestamp, Timestamp),
     gaps: bool,
 ) -> Result<Vec<Trace>, Problem> {
+    let cursor = format!("state/{dataset}/cursor.json");
+    let mut traces = Vec::new();
+    if session.pipeline.data.store.head(&cursor).await?.is_none() {
+        // What is revised from now on comes with the ticks, which begin where the cursor is.
+        traces.extend(tick(session, dataset, false).await?);
+    }
     let ranges = if gaps {
         let stored = stored_ranges(&*session.pipeline.data.store, dataset).await?;
         uncovered((start, end), stored)
     } else {
         vec![(start, end)]
     };
-    let mut traces = Vec::new();
     for (start, end) in ranges {
         traces.extend(fetch(session, dataset, Ask::Range { start, end }).await?);
     }
@@ -95,13 +103,10 @@ pub async fn backfill(
 /// The ranges that captures answer for.
 async fn stored_ranges(store: &dyn Store, dataset: &str) -> Result<Vec<(Timestamp, Timestamp)>, Problem> {
     let mut ranges = Vec::new();
-    for object in store.list(&format!("raw/{dataset}/")).await? {
-        if !object.name.ends_with("/manifest.json") {
-            continue;
-        }
-        let manifest = read_json::<Manifest>(store, &object.name).await?.value;
-        if let Some(Ask::Range { start, end }) = manifest.and_then(|manifest| manifest.ask) {
-            ranges.push((start, end));
+    for manifest in manifests(store, dataset).await? {
+        if let Some(Ask::Range { start, end }) = manifest.ask {
+            // Of what was still to come it says nothing.
+            ranges.push((start, end.min(manifest.observed_at)));
         }
     }
     Ok(ranges)
@@ -186,10 +191,12 @@ pub async fn ingest(
     parts: &Parts,
 ) -> Result<Vec<Trace>, Problem> {
     let unreadable = |error: std::io::Error| Problem::Failed(format!("{} cannot be read: {error}", file.display()));
-    let changed = std::fs::metadata(file).and_then(|found| found.modified()).map_err(unreadable)?;
-    let observed_at = observed_at.unwrap_or_else(|| DateTime::from(changed));
     let encoding = encoding(file).map_err(unreadable)?;
-    let rows = check(dataset, file, encoding)?;
+    let (rows, newest) = check(dataset, file, encoding)?;
+    let observed_at = match observed_at.or(newest) {
+        Some(observed_at) => observed_at,
+        None => DateTime::from(std::fs::metadata(file).and_then(|found| found.modified()).map_err(unreadable)?),
+    };
     let store = &*session.pipeline.data.store;
     let clock = &*parts.clock;
     let mut capture = CaptureWriter::begin(store, clock, dataset.name(), observed_at);
@@ -217,8 +224,8 @@ fn encoding(file: &Path) -> std::io::Result<Encoding> {
     Ok(if magic == [0x1f, 0x8b] { Encoding::Gzip } else { Encoding::Identity })
 }
 
-/// Counts the rows of a file that land will take.
-fn check(dataset: &dyn Dataset, file: &Path, encoding: Encoding) -> Result<u64, Problem> {
+/// Counts the rows of a file that land will take, and finds when the source last changed any of them.
+fn check(dataset: &dyn Dataset, file: &Path, encoding: Encoding) -> Result<(u64, Option<Timestamp>), Problem> {
     let failed = |reason: String| Problem::Failed(format!("{}: {reason}", file.display()));
     let refused = |refused: Refused| failed(refused.to_string().replace("the answer", "the file"));
     let opened = std::fs::File::open(file).map_err(|error| failed(error.to_string()))?;
@@ -226,15 +233,17 @@ fn check(dataset: &dyn Dataset, file: &Path, encoding: Encoding) -> Result<u64, 
         Encoding::Identity => Box::new(opened),
         Encoding::Gzip => Box::new(MultiGzDecoder::new(opened)),
     };
-    let mut check = dataset.forms()[0].check();
+    let form = &dataset.forms()[0];
+    let mut check = form.check();
+    let mut newest = None;
     let mut piece = vec![0; PIECE];
     loop {
+        let mut take = |record: &Record<'_>| newest = newest.max(dataset.changed_at(form, record));
         match input.read(&mut piece).map_err(|error| failed(error.to_string()))? {
-            0 => break,
-            read => check.feed(&piece[..read], |_| ()).map_err(refused)?,
+            0 => return Ok((check.finish(&mut take).map_err(refused)?.rows, newest)),
+            read => check.feed(&piece[..read], &mut take).map_err(refused)?,
         }
     }
-    Ok(check.finish(|_| ()).map_err(refused)?.rows)
 }
 
 /// The datasets that a command speaks of: one, or all.

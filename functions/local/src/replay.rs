@@ -4,14 +4,16 @@ use std::collections::BTreeSet;
 
 use chrono::NaiveDate;
 use shared::capture::{CaptureId, Manifest};
-use shared::dataset::Dataset;
+use shared::dataset::{Dataset, Registry};
 use shared::ledger::{self, Outcome};
 use shared::message::{CaptureStored, LandAgain};
 use shared::partition::Partition;
-use shared::store::{Precondition, Store, read_json};
-use shared::table::Growth;
+use shared::store::{Precondition, Store, StoreError, read_each_json};
+use shared::table::{Growth, TableName};
 use shared::trace::Trace;
+use shared::warehouse::WarehouseError;
 
+use crate::pipeline::Pipeline;
 use crate::problem::Problem;
 use crate::session::Session;
 
@@ -36,6 +38,11 @@ pub async fn from_raw(session: &Session, dataset: &dyn Dataset, day: NaiveDate) 
         let message = CaptureStored { dataset: name.to_owned(), capture };
         traces.push(session.pipeline.send(&message).await?);
     }
+    // What bronze holds already is not loaded by that, and the tables may be what is damaged.
+    session.pipeline.bus.idle().await;
+    if land::partitions(store, dataset).await?.contains(&partition) {
+        traces.extend(from_bronze(session, dataset, day).await?);
+    }
     Ok(traces)
 }
 
@@ -44,8 +51,33 @@ pub async fn from_raw(session: &Session, dataset: &dyn Dataset, day: NaiveDate) 
 /// # Errors
 /// [`Problem::Failed`] when bronze has no such partition.
 pub async fn from_bronze(session: &Session, dataset: &dyn Dataset, day: NaiveDate) -> Result<Vec<Trace>, Problem> {
-    let message = LandAgain { dataset: dataset.name().to_owned(), partitions: vec![partition(dataset, day)] };
+    let (name, partition) = (dataset.name(), partition(dataset, day));
+    if !land::partitions(&*session.pipeline.data.store, dataset).await?.contains(&partition) {
+        return Err(Problem::Failed(format!(
+            "bronze holds no partition {partition} of {name}: ask the source for it \
+             with `strata replay {name} --day {day} --from source`"
+        )));
+    }
+    let message = LandAgain { dataset: name.to_owned(), partitions: vec![partition] };
     Ok(vec![session.pipeline.send(&message).await?])
+}
+
+/// Loads the raw tables that are lost or damaged again, from bronze, and runs the models on them.
+///
+/// # Errors
+/// When the lake cannot be read.
+pub async fn recover(pipeline: &Pipeline, datasets: &Registry) -> Result<(), Problem> {
+    for dataset in datasets.iter() {
+        let raw = TableName::raw(dataset.name());
+        let lost = matches!(pipeline.data.warehouse.state(&raw).await, Ok(None) | Err(WarehouseError::Damaged { .. }));
+        if lost && !land::partitions(&*pipeline.data.store, &**dataset).await?.is_empty() {
+            tracing::warn!(table = %raw, "the table is lost or damaged, and is made again from bronze");
+            let message = LandAgain { dataset: dataset.name().to_owned(), partitions: Vec::new() };
+            pipeline.send(&message).await?;
+            pipeline.bus.idle().await;
+        }
+    }
+    Ok(())
 }
 
 fn partition(dataset: &dyn Dataset, day: NaiveDate) -> Partition {
@@ -76,16 +108,21 @@ async fn captures_of(
     }
     let all = dataset.table().growth == Growth::Snapshot;
     let mut captures = BTreeSet::new();
-    for object in store.list(&format!("raw/{name}/")).await? {
-        if !object.name.ends_with("/manifest.json") {
-            continue;
-        }
-        let Some(manifest) = read_json::<Manifest>(store, &object.name).await?.value else { continue };
+    for manifest in manifests(store, name).await? {
         if all || here.contains(&manifest.capture) || !elsewhere.contains(&manifest.capture) {
             captures.insert(manifest.capture);
         }
     }
     Ok(captures.into_iter().collect())
+}
+
+/// What is known of the captures of a dataset that are stored.
+///
+/// # Errors
+/// Those of the store.
+pub(crate) async fn manifests(store: &dyn Store, dataset: &str) -> Result<Vec<Manifest>, StoreError> {
+    let found = read_each_json(store, &format!("raw/{dataset}/"), |name| name.ends_with("/manifest.json")).await?;
+    Ok(found.into_iter().map(|(_, manifest)| manifest).collect())
 }
 
 /// Moves a partition that cannot be read out of the way; it is kept beside the quarantined rows.

@@ -9,7 +9,7 @@ use serde::Serialize;
 use shared::bus::DeadLetter;
 use shared::capture::CaptureId;
 use shared::ledger::{self, Outcome, Record};
-use shared::store::{Store, read_json};
+use shared::store::{Store, read_each_json};
 use shared::table::TableName;
 
 use crate::pipeline::Data;
@@ -176,11 +176,8 @@ pub async fn tables(data: &Data) -> Result<Vec<TableRows>, Problem> {
 /// # Errors
 /// When the lake cannot be read.
 pub async fn dead_letters(store: &dyn Store) -> Result<Vec<DeadLetter>, Problem> {
-    let mut letters = Vec::new();
-    for object in store.list("dead-letters/").await? {
-        letters.extend(read_json::<DeadLetter>(store, &object.name).await?.value);
-    }
-    Ok(letters)
+    let letters = read_each_json(store, "dead-letters/", |_| true).await?;
+    Ok(letters.into_iter().map(|(_, letter)| letter).collect())
 }
 
 /// A number with its thousands apart.

@@ -6,6 +6,7 @@ use usgs_simulator::Running;
 use crate::folder::{Folder, World};
 use crate::pipeline::{Parts, Pipeline};
 use crate::problem::Problem;
+use crate::replay::recover;
 use crate::sample;
 
 /// A pipeline at work.
@@ -26,6 +27,7 @@ impl Session {
     pub async fn start(folder: Folder, parts: &Parts) -> Result<Self, Problem> {
         let (parts, simulator) = with_source(folder.world, parts).await?;
         let pipeline = Pipeline::start(&folder, &parts).await?;
+        recover(&pipeline, &parts.datasets).await?;
         Ok(Self { folder, pipeline, simulator })
     }
 

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use chrono::NaiveDate;
 use shared::dataset::Ask;
 use shared::message::FetchRequest;
-use shared::store::Store;
+use shared::store::{Precondition, Store, read_json, write_json};
 use tokio::sync::watch;
 
 use crate::cli::Up;
@@ -25,6 +25,9 @@ use crate::session::{Session, reach};
 /// How many days of history the first run takes if nobody says.
 const DAYS: u32 = 30;
 
+/// The UTC day of the latest round.
+const LATEST_ROUND: &str = "state/round.json";
+
 /// Runs until the first run is complete (`--once`) or `stop` says so.
 ///
 /// # Errors
@@ -37,7 +40,7 @@ pub async fn up(
     stop: watch::Receiver<bool>,
     out: &mut impl Write,
 ) -> Result<(), Problem> {
-    let mut run = Run { options, place, parts, stop, said_days: false, swept: None };
+    let mut run = Run { options, place, parts, stop, said_days: false };
     let (mut session, _locks) = run.open().await?;
     let done = run.rounds(&mut session, out).await;
     let ended = session.stop().await;
@@ -76,8 +79,6 @@ struct Run<'a> {
     stop: watch::Receiver<bool>,
     /// Whether it was said that `--days` changes nothing.
     said_days: bool,
-    /// The UTC day of the latest round: the first round of each further day sweeps.
-    swept: Option<NaiveDate>,
 }
 
 /// A round that is complete.
@@ -201,7 +202,10 @@ impl Run<'_> {
         session.pipeline.revive().await?;
         // Every message of the round is published later, so none of its records is filed under an earlier day.
         let since = self.parts.clock.now().date_naive();
-        let sweep = self.swept.is_some_and(|day| day != since);
+        let store = &*session.pipeline.data.store;
+        // The first round of each further day sweeps, whichever process it is in.
+        let before = read_json::<NaiveDate>(store, LATEST_ROUND).await?.value;
+        let sweep = before.is_some_and(|day| day != since);
         let mut runs = BTreeSet::new();
         let mut datasets = Vec::new();
         for dataset in self.parts.datasets.iter() {
@@ -213,7 +217,7 @@ impl Run<'_> {
             }
             datasets.push(name);
         }
-        self.swept = Some(since);
+        write_json(store, LATEST_ROUND, &since, Precondition::None).await?;
         tokio::select! {
             () = session.pipeline.bus.idle() => (),
             () = stopped(&mut self.stop) => return Ok(None),
@@ -291,7 +295,11 @@ mod tests {
     async fn a_round_reads_what_it_did_on_both_sides_of_midnight_and_nothing_older() {
         let store = Memory::default();
         let begin: Timestamp = "2025-07-23T23:59:50Z".parse().unwrap();
-        for (message, after) in [("20250723T235900Z-000000000000000b", 0), ("20250724T000000Z-000000000000000a", 20)] {
+        for (message, after, rows) in [
+            ("20250722T235900Z-000000000000000c", -86_400, 7),
+            ("20250723T235900Z-000000000000000b", 0, 5),
+            ("20250724T000000Z-000000000000000a", 20, 5),
+        ] {
             let record = Record {
                 stage: "land".to_owned(),
                 dataset: "earthquakes".to_owned(),
@@ -301,20 +309,20 @@ mod tests {
                 started_at: begin,
                 duration_ms: 0,
                 inputs: Vec::new(),
-                rows_in: 5,
-                rows_kept: 5,
+                rows_in: rows,
+                rows_kept: rows,
                 rows_quarantined: 0,
                 outputs: Vec::new(),
                 outcome: Outcome::Done,
             };
-            record.write(&store, begin + Duration::from_secs(after)).await.unwrap();
+            record.write(&store, begin + chrono::TimeDelta::seconds(after)).await.unwrap();
         }
-        // It cannot be read, so whoever reads it fails.
-        store.put("ledger/earthquakes/2025-07-22/land-old.json", "{".into(), Precondition::Absent).await.unwrap();
+        // One that cannot be read does not hide the others.
+        store.put("ledger/earthquakes/2025-07-23/land-torn.json", "{".into(), Precondition::Absent).await.unwrap();
         let data = Data::new(Arc::new(store), &Parts::shipped().unwrap());
         let (datasets, runs) = (["earthquakes".to_owned()], BTreeSet::from(["run".to_owned()]));
         let report = Report::read(&data, &datasets, &runs, Some(begin.date_naive())).await.unwrap();
         assert_eq!(report.sums.rows_in, 10);
-        assert!(Report::read(&data, &datasets, &runs, None).await.is_err());
+        assert_eq!(Report::read(&data, &datasets, &runs, None).await.unwrap().sums.rows_in, 17);
     }
 }

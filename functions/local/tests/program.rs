@@ -286,6 +286,34 @@ fn a_file_is_landed_and_its_unreadable_rows_are_set_aside() {
 }
 
 #[test]
+fn a_file_of_what_is_known_in_more_detail_changes_nothing() {
+    let temp = tempfile::tempdir().unwrap();
+    let folder = temp.path().join("data");
+    succeed(&folder, &["up", "--sample", "--once"]);
+    let gold = ["query", "select * from fct_earthquakes order by event_id", "--format", "csv"];
+    let before = succeed(&folder, &gold);
+    let month = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/fixtures/usgs/all_month_2025-07-23T1512Z.csv.gz");
+    assert!(succeed(&folder, &["ingest", month, "--dataset", "earthquakes"]).contains("kept         11,146"));
+    assert!(succeed(&folder, &gold) == before, "gold has changed");
+}
+
+#[test]
+fn the_first_run_of_a_day_sweeps_whichever_process_it_is() {
+    let temp = tempfile::tempdir().unwrap();
+    let folder = temp.path().join("data");
+    let sweeps = || {
+        let output = run(&folder, &["up", "--sample", "--once"]);
+        assert_eq!(output.status.code(), Some(0));
+        String::from_utf8_lossy(&output.stderr).contains("all_month")
+    };
+    assert!(!sweeps(), "the first run reads everything");
+    assert!(!sweeps());
+    std::fs::write(folder.join("state/round.json"), "\"2025-07-23\"").unwrap();
+    assert!(sweeps());
+    assert!(!sweeps());
+}
+
+#[test]
 fn a_reader_that_has_seen_enough_is_no_failure() {
     let temp = tempfile::tempdir().unwrap();
     let folder = temp.path().join("data");
@@ -307,24 +335,30 @@ fn a_round_that_fails_is_said_and_the_next_goes_on() {
     let temp = tempfile::tempdir().unwrap();
     let folder = temp.path().join("data");
     succeed(&folder, &["up", "--sample", "--once"]);
-    let damaged = |day: &str| {
-        let file = folder.join("ledger/earthquakes").join(day).join("land-1.json");
-        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
-        std::fs::write(&file, "{").unwrap();
-        file
-    };
-    // Of a day that every round reads.
-    let file = damaged("9999-12-31");
+    let file = folder.join("state/round.json");
+    std::fs::write(&file, "{").unwrap();
     let sentence = fail(&folder, &["up", "--sample", "--once"], 1);
-    assert!(sentence.contains("9999-12-31/land-1.json") && sentence.contains("damaged"), "{sentence}");
+    assert!(sentence.contains("state/round.json") && sentence.contains("damaged"), "{sentence}");
     let (mut up, errors) = Running::start_heard(strata(&folder, &["up", "--sample", "--every", "1"]));
     let said = errors.iter().find(|line| line.contains("the round failed")).expect("it ended instead");
-    assert!(said.contains("9999-12-31/land-1.json"), "{said}");
+    assert!(said.contains("state/round.json"), "{said}");
     std::fs::remove_file(file).unwrap();
     up.until("data");
     assert_eq!(up.signal("-INT").0, Some(0));
-    // What is over is not read again.
-    damaged("2020-01-01");
+}
+
+#[test]
+fn a_damaged_record_is_named_and_hides_no_other() {
+    let temp = tempfile::tempdir().unwrap();
+    let folder = temp.path().join("data");
+    succeed(&folder, &["up", "--sample", "--once"]);
+    let torn = folder.join("ledger/earthquakes/9999-12-31/land-1.json");
+    std::fs::create_dir_all(torn.parent().unwrap()).unwrap();
+    std::fs::write(&torn, "{").unwrap();
+    let output = run(&folder, &["status"]);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && errors.contains("9999-12-31/land-1.json"), "{errors}");
+    assert!(String::from_utf8_lossy(&output.stdout).contains("11,146 in = 11,146 kept"));
     succeed(&folder, &["up", "--sample", "--once"]);
 }
 

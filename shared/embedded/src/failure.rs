@@ -80,6 +80,9 @@ impl Context<'_> {
             StoreError::Permanent { action, name, reason } => {
                 StoreError::Permanent { action, name: name.clone(), reason: reason.clone() }.into()
             }
+            StoreError::Blocked { action, name, reason } => {
+                StoreError::Blocked { action, name: name.clone(), reason: reason.clone() }.into()
+            }
             StoreError::Transient { action, name, reason } => {
                 StoreError::Transient { action, name: name.clone(), reason: reason.clone() }.into()
             }

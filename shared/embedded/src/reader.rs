@@ -1,7 +1,8 @@
 //! How DataFusion reads the Parquet objects of a [`Store`].
 //!
-//! Invariant: an object is read as the generation that its name stands for: files of tables never change, so their
-//! footers are kept in memory. Every error names the object.
+//! Invariants. An object is read as the generation that its name stands for: files of tables never change, so their
+//! footers are kept in memory. Nothing of such a file is believed before its bytes were checked against its hash. Every
+//! error names the object.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -244,6 +245,12 @@ impl AsyncFileReader for Reader {
                 return Ok(Arc::clone(known));
             }
             let bytes = self.source.bytes;
+            if lasting && bytes > SMALL {
+                // Once for each file and process: damage that still decodes would be read as other values.
+                if let Some(reason) = self.readers.examine(&self.source).await.map_err(external)? {
+                    return Err(self.broken(reason));
+                }
+            }
             let parser = ParquetMetaDataReader::new()
                 .with_page_index_policy(PageIndexPolicy::Optional)
                 .with_prefetch_hint(Some(FOOTER));

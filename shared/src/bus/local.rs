@@ -20,7 +20,7 @@ use crate::clock::{SharedClock, Timestamp};
 use crate::function::{Envelope, FailureKind, Problem};
 use crate::message::{Parcel, Topic};
 use crate::retry::Backoff;
-use crate::store::{Precondition, Store, StoreError, read_json, write_json};
+use crate::store::{Precondition, Store, StoreError, read_each_json, write_json};
 
 /// Pub/Sub's longest acknowledgement deadline: a push that takes longer is delivered again.
 const DEADLINE: Duration = Duration::from_secs(600);
@@ -138,11 +138,11 @@ impl Local {
     /// Those of the store.
     pub async fn adopt(&self, holder: &str) -> Result<usize, StoreError> {
         let mut adopted = 0;
-        for object in self.inner.store.list(&format!("bus/{holder}/")).await? {
-            let Some(spooled) = read_json::<Spooled>(&*self.inner.store, &object.name).await?.value else { continue };
+        let left = read_each_json::<Spooled>(&*self.inner.store, &format!("bus/{holder}/"), |_| true).await?;
+        for (object, spooled) in left {
             let subscription = self.inner.subscription(|it| it.name == spooled.subscription);
             let Some((subscription, permits)) = subscription else { continue };
-            let delivery = Delivery { object: object.name, subscription, permits, envelope: spooled.envelope };
+            let delivery = Delivery { object, subscription, permits, envelope: spooled.envelope };
             self.start(delivery);
             adopted += 1;
         }
@@ -157,15 +157,14 @@ impl Local {
         let inner = &self.inner;
         let Some((subscription, permits)) = inner.subscription(|it| it.name == name) else { return Ok(0) };
         let mut revived = 0;
-        for found in inner.store.list(&format!("dead-letters/{name}/")).await? {
-            let letter = read_json::<DeadLetter>(&*inner.store, &found.name).await?.value;
-            let Some(letter) = letter.filter(|letter| letter.kind != FailureKind::Poison) else { continue };
+        let letters = read_each_json::<DeadLetter>(&*inner.store, &format!("dead-letters/{name}/"), |_| true).await?;
+        for (found, letter) in letters.into_iter().filter(|(_, letter)| letter.kind != FailureKind::Poison) {
             let envelope = letter.envelope;
             let object = format!("{}/{name}-{}.json", inner.spool, envelope.message.message_id);
             let spooled = Spooled { subscription: name.to_owned(), envelope };
             // Another process may be at it: whoever removes the letter delivers it, at worst both.
             write_json(&*inner.store, &object, &spooled, Precondition::None).await?;
-            inner.store.delete(&found.name, Precondition::None).await?;
+            inner.store.delete(&found, Precondition::None).await?;
             let envelope = spooled.envelope;
             self.start(Delivery {
                 object,
@@ -322,10 +321,16 @@ impl Delivery {
         let retry_after = retry_after.and_then(|value| value.parse().ok()).map(Duration::from_secs);
         let again =
             status.is_server_error() || matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT);
-        let kind = if again { FailureKind::Transient } else { FailureKind::Poison };
+        let kind = match status {
+            StatusCode::INSUFFICIENT_STORAGE => FailureKind::Blocked,
+            _ if again => FailureKind::Transient,
+            _ => FailureKind::Poison,
+        };
         let body = to_bytes(response.into_body(), LARGEST_ANSWER).await.unwrap_or_default();
         let problem = serde_json::from_slice(&body)
             .unwrap_or_else(|_| Problem { kind, error: format!("the service answered {status}") });
+        // A disk that is full does not empty itself while somebody waits.
+        let again = again && problem.kind != FailureKind::Blocked;
         Err(Refused { again, retry_after, problem })
     }
 
@@ -426,9 +431,14 @@ mod tests {
 
     #[tokio::test]
     async fn a_message_that_cannot_succeed_is_a_dead_letter() {
-        for (statuses, expected) in [(vec![StatusCode::BAD_REQUEST], 1), (vec![StatusCode::SERVICE_UNAVAILABLE], 5)] {
+        for (status, expected) in [
+            (StatusCode::BAD_REQUEST, 1),
+            (StatusCode::SERVICE_UNAVAILABLE, 5),
+            // It may another day, and not sooner by being sent again.
+            (StatusCode::INSUFFICIENT_STORAGE, 1),
+        ] {
             let store = Memory::default();
-            let (bus, calls) = bus_of(&store, "a", QUICK, statuses);
+            let (bus, calls) = bus_of(&store, "a", QUICK, vec![status]);
             let id = bus.send(Topic::Captures, parcel()).await.unwrap();
             bus.idle().await;
             assert_eq!(calls.load(Ordering::SeqCst), expected);
@@ -436,7 +446,7 @@ mod tests {
             let (later, _) = bus_of(&store, "b", QUICK, vec![StatusCode::OK]);
             let revived = later.revive("land").await.unwrap();
             later.idle().await;
-            let poison = expected == 1;
+            let poison = status == StatusCode::BAD_REQUEST;
             assert_eq!((revived, names(&store).await.len()), if poison { (0, 1) } else { (1, 0) });
         }
     }

@@ -181,8 +181,8 @@ fn failed(action: &'static str, name: &str, error: &io::Error) -> StoreError {
         | io::ErrorKind::QuotaExceeded
         | io::ErrorKind::FileTooLarge
         | io::ErrorKind::PermissionDenied
-        | io::ErrorKind::ReadOnlyFilesystem
-        | io::ErrorKind::InvalidInput => StoreError::Permanent { action, name, reason: error.to_string() },
+        | io::ErrorKind::ReadOnlyFilesystem => StoreError::Blocked { action, name, reason: error.to_string() },
+        io::ErrorKind::InvalidInput => StoreError::Permanent { action, name, reason: error.to_string() },
         _ => StoreError::Transient { action, name, reason: error.to_string() },
     }
 }

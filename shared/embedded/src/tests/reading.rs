@@ -91,7 +91,8 @@ async fn the_damage_of_a_large_file_is_found_by_its_hash() {
     let mut bytes = lake.store.get(&object).await.unwrap().unwrap().bytes.to_vec();
     assert!(bytes.len() > 300 * 1024, "{}", bytes.len());
     let middle = bytes.len() / 2;
-    bytes[middle..middle + 4096].fill(0xa5);
+    // One bit may still decode, as another value.
+    bytes[middle] ^= 1;
     lake.store.put(&object, bytes.into(), Precondition::None).await.unwrap();
 
     let error = lake.try_rows("select max(id), max(value) from silver.events").await.unwrap_err().to_string();
