@@ -1,7 +1,8 @@
 //! An object that is written to a bucket chunk by chunk.
 //!
 //! Invariant: the service is told that the content is complete only by [`Upload::finish`]. An upload that is dropped
-//! before leaves a session that the service forgets, and no object.
+//! before leaves a session that the service forgets, and no object. Whether the precondition holds is said by
+//! [`Upload::finish`] alone, also when the service says it earlier: that is where writers read back.
 
 use std::convert::Infallible;
 use std::{mem, vec};
@@ -86,6 +87,8 @@ enum State {
     Held { chunks: Vec<Bytes>, size: usize },
     /// It is sent while it is written.
     Sent(Sending),
+    /// The service already said that somebody wrote first. The rest of the content is let go.
+    Late,
     /// A step failed, or was not waited for.
     Failed,
 }
@@ -127,6 +130,13 @@ impl BucketUpload {
         }
     }
 
+    async fn hand_over_all(&self, mut sending: Sending, chunks: Vec<Bytes>) -> Result<Sending, StoreError> {
+        for chunk in chunks {
+            sending = self.hand_over(sending, Piece::Chunk(chunk)).await?;
+        }
+        Ok(sending)
+    }
+
     async fn settled(&self, task: AbortOnDropHandle<Result<Object, Error>>) -> Result<Generation, StoreError> {
         match patiently("write", &self.name, task).await? {
             Ok(Ok(object)) => Ok(Generation(object.generation)),
@@ -151,22 +161,27 @@ impl BucketUpload {
 #[async_trait]
 impl Upload for BucketUpload {
     async fn write(&mut self, chunk: Bytes) -> Result<(), StoreError> {
-        self.state = match mem::replace(&mut self.state, State::Failed) {
+        let (sending, chunks) = match mem::replace(&mut self.state, State::Failed) {
             State::Held { mut chunks, size } => {
                 let size = size + chunk.len();
                 chunks.push(chunk);
                 if size < PART {
-                    State::Held { chunks, size }
-                } else {
-                    let mut sending = self.start();
-                    for chunk in chunks {
-                        sending = self.hand_over(sending, Piece::Chunk(chunk)).await?;
-                    }
-                    State::Sent(sending)
+                    self.state = State::Held { chunks, size };
+                    return Ok(());
                 }
+                (self.start(), chunks)
             }
-            State::Sent(sending) => State::Sent(self.hand_over(sending, Piece::Chunk(chunk)).await?),
+            State::Sent(sending) => (sending, vec![chunk]),
+            State::Late => {
+                self.state = State::Late;
+                return Ok(());
+            }
             State::Failed => return Err(self.failed_before()),
+        };
+        self.state = match self.hand_over_all(sending, chunks).await {
+            Ok(sending) => State::Sent(sending),
+            Err(StoreError::Conflict { .. }) => State::Late,
+            Err(error) => return Err(error),
         };
         Ok(())
     }
@@ -178,6 +193,7 @@ impl Upload for BucketUpload {
                 let sending = self.hand_over(sending, Piece::End).await?;
                 self.settled(sending.task).await
             }
+            State::Late => Err(StoreError::Conflict { name: self.name.clone() }),
             State::Failed => Err(self.failed_before()),
         }
     }

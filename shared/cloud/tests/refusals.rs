@@ -145,6 +145,29 @@ async fn each_refusal_has_its_kind_and_its_number_of_attempts() {
 }
 
 #[tokio::test]
+async fn an_upload_that_is_refused_at_its_start_says_so_at_its_end() {
+    let table = [(StatusCode::PRECONDITION_FAILED, "conflict", true), (StatusCode::FORBIDDEN, "permanent", false)];
+    for (status, of_upload, to_the_end) in table {
+        let (bucket, seen) = service(move |_, _| status.into_response()).await;
+        let mut upload = bucket.upload("a", Precondition::Absent).await.unwrap();
+        let mut written = Ok(());
+        // Each is more than is held back, so that the answer to the first is known before the last.
+        for _ in 0..4 {
+            if written.is_ok() {
+                written = upload.write(vec![b'x'; 5 << 20].into()).await;
+            }
+        }
+        assert_eq!(written.is_ok(), to_the_end, "{status}: {written:?}");
+        let error = match written {
+            Ok(()) => upload.finish().await.unwrap_err(),
+            Err(error) => error,
+        };
+        assert_eq!(kind(&error), of_upload, "{error}");
+        assert_eq!(seen.lock().unwrap().len(), 1);
+    }
+}
+
+#[tokio::test]
 async fn a_service_that_is_not_there_is_transient() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
