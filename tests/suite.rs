@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "these are parts of tests")]
 
 mod conformance;
+mod emulators;
 mod faults;
 mod fuzz;
 mod pipeline;

@@ -33,7 +33,10 @@ pub enum Topic {
 }
 
 impl Topic {
-    /// Its name in Pub/Sub.
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::FetchRequests, Self::Captures, Self::Partitions, Self::Publications];
+
+    /// Its name in Pub/Sub, without an environment's prefix.
     pub fn name(self) -> &'static str {
         match self {
             Self::FetchRequests => "fetch-requests",

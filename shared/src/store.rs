@@ -154,6 +154,13 @@ pub trait Upload: Send {
     async fn finish(self: Box<Self>) -> Result<Generation, StoreError>;
 }
 
+/// Whether a name can be an object's in every store: no part of it is empty or starts with a dot, so that it also names
+/// a file in a folder, and none leads out of it.
+pub fn is_plain(name: &str) -> bool {
+    let plain = |part: &str| !part.is_empty() && !part.starts_with('.') && !part.contains(['\\', '\0', ':']);
+    name.split('/').all(plain)
+}
+
 /// Named objects with generations.
 #[async_trait]
 pub trait Store: Send + Sync + 'static {

@@ -1,5 +1,5 @@
 //! What every implementation of a port must do.
 
-mod bus;
-mod store;
+pub(crate) mod bus;
+pub(crate) mod store;
 mod warehouse;

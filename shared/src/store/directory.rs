@@ -18,7 +18,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::{StreamExt, stream};
 
-use super::{Generation, Metadata, Precondition, Reading, Store, StoreError, Upload};
+use super::{Generation, Metadata, Precondition, Reading, Store, StoreError, Upload, is_plain};
 use crate::clock::{Clock, System};
 
 const LOCK: &str = ".lock";
@@ -59,8 +59,7 @@ impl Directory {
 
 impl Inner {
     fn path(&self, action: &'static str, name: &str) -> Result<PathBuf, StoreError> {
-        let plain = |part: &str| !part.is_empty() && !part.starts_with('.') && !part.contains(['\\', '\0', ':']);
-        if name.split('/').all(plain) {
+        if is_plain(name) {
             Ok(self.root.join(name))
         } else {
             Err(StoreError::Permanent { action, name: name.to_owned(), reason: "it is not a plain name".to_owned() })

@@ -1,0 +1,206 @@
+//! Which project, bucket and topics, and whether emulators stand for Google's services.
+//!
+//! Invariant: an emulator is asked without credentials, and Google's services never are; a service is either all
+//! emulated or not at all, so that a test cannot list the real bucket.
+
+use std::fmt;
+
+use shared::message::Topic;
+
+/// A setting that cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{name} '{value}' {reason}")]
+pub struct ConfigError {
+    /// The setting.
+    pub name: &'static str,
+    /// What it says.
+    pub value: String,
+    /// What is wrong with it.
+    pub reason: &'static str,
+}
+
+impl ConfigError {
+    fn new(name: &'static str, value: &str, reason: &'static str) -> Self {
+        Self { name, value: value.to_owned(), reason }
+    }
+}
+
+/// The name of a bucket.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BucketName(String);
+
+impl BucketName {
+    /// Checks a name as Google does.
+    ///
+    /// # Errors
+    /// When it is none.
+    pub fn new(name: &str) -> Result<Self, ConfigError> {
+        let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-_.".contains(&byte);
+        if (3..=222).contains(&name.len()) && name.bytes().all(plain) {
+            Ok(Self(name.to_owned()))
+        } else {
+            let reason = "is no bucket: 3 to 222 of a-z, 0-9, '-', '_' and '.'";
+            Err(ConfigError::new("bucket", name, reason))
+        }
+    }
+
+    /// As the clients want it.
+    pub(crate) fn path(&self) -> String {
+        format!("projects/_/buckets/{}", self.0)
+    }
+}
+
+impl fmt::Display for BucketName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Where the topics of an environment are: its project, and what their names start with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Topics {
+    project: String,
+    prefix: String,
+}
+
+impl Topics {
+    /// The topics `<prefix>fetch-requests`, `<prefix>captures` and so on; the prefix may be empty.
+    ///
+    /// # Errors
+    /// When one of the two can be part of no topic's name.
+    pub fn new(project: &str, prefix: &str) -> Result<Self, ConfigError> {
+        let in_project = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-.:".contains(&byte);
+        if project.is_empty() || !project.bytes().all(in_project) {
+            return Err(ConfigError::new("project", project, "is no project: a-z, 0-9, '-', '.' and ':'"));
+        }
+        let in_topic = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.~+%".contains(&byte);
+        let starts = prefix.bytes().next().is_none_or(|byte| byte.is_ascii_alphabetic());
+        if !starts || prefix.starts_with("goog") || prefix.len() > 200 || !prefix.bytes().all(in_topic) {
+            let reason = "starts no topic's name: a letter, then letters, digits and -_.~+%, and not 'goog'";
+            return Err(ConfigError::new("topic prefix", prefix, reason));
+        }
+        Ok(Self { project: project.to_owned(), prefix: prefix.to_owned() })
+    }
+
+    /// The full name of a topic.
+    pub fn path(&self, topic: Topic) -> String {
+        format!("projects/{}/topics/{}{topic}", self.project, self.prefix)
+    }
+}
+
+/// The emulators that stand for Google's services; none of them, if not said.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Emulators {
+    /// For Cloud Storage.
+    pub storage: Option<StorageEmulator>,
+    /// For Pub/Sub.
+    pub pubsub: Option<Address>,
+}
+
+/// An emulator of Cloud Storage: its content by HTTP, its listings by gRPC.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StorageEmulator {
+    /// Reads and writes.
+    pub http: Address,
+    /// Lists, heads and deletes.
+    pub grpc: Address,
+}
+
+/// Where an emulator listens, with its scheme.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Address(String);
+
+impl Address {
+    fn new(variable: &'static str, value: &str) -> Result<Self, ConfigError> {
+        let (scheme, host) = value.split_once("://").unwrap_or(("http", value));
+        let host = host.trim_end_matches('/');
+        if scheme != "http" || host.is_empty() || host.contains(['/', '@', ' ']) {
+            return Err(ConfigError::new(variable, value, "is no emulator: HOST:PORT or http://HOST:PORT"));
+        }
+        Ok(Self(format!("{scheme}://{host}")))
+    }
+
+    /// For the clients.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+const STORAGE: &str = "STORAGE_EMULATOR_HOST";
+const STORAGE_GRPC: &str = "STORAGE_EMULATOR_GRPC_HOST";
+const PUBSUB: &str = "PUBSUB_EMULATOR_HOST";
+
+impl Emulators {
+    /// Reads the variables that Google's own tools read: `STORAGE_EMULATOR_HOST`, `STORAGE_EMULATOR_GRPC_HOST` and
+    /// `PUBSUB_EMULATOR_HOST`. One that is empty is not set.
+    ///
+    /// # Errors
+    /// When one is no address, or only one of the two for Cloud Storage is set.
+    pub fn from_variables(variable: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
+        let address = |name| {
+            let value = variable(name).filter(|value| !value.is_empty());
+            value.map(|value| Address::new(name, &value)).transpose()
+        };
+        let storage = match (address(STORAGE)?, address(STORAGE_GRPC)?) {
+            (Some(http), Some(grpc)) => Some(StorageEmulator { http, grpc }),
+            (None, None) => None,
+            (Some(http), None) => {
+                return Err(ConfigError::new(STORAGE, http.as_str(), "needs STORAGE_EMULATOR_GRPC_HOST beside it"));
+            }
+            (None, Some(grpc)) => {
+                return Err(ConfigError::new(STORAGE_GRPC, grpc.as_str(), "needs STORAGE_EMULATOR_HOST beside it"));
+            }
+        };
+        Ok(Self { storage, pubsub: address(PUBSUB)? })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn emulators(set: &[(&str, &str)]) -> Result<Emulators, ConfigError> {
+        let find = |name: &str| set.iter().find(|(it, _)| *it == name).map(|(_, value)| (*value).to_owned());
+        Emulators::from_variables(find)
+    }
+
+    #[test]
+    fn an_address_is_read_with_and_without_its_scheme() {
+        let read = emulators(&[(STORAGE, "http://127.0.0.1:1/"), (STORAGE_GRPC, "127.0.0.1:2"), (PUBSUB, "[::1]:3")]);
+        let read = read.unwrap();
+        let storage = read.storage.unwrap();
+        assert_eq!((storage.http.as_str(), storage.grpc.as_str()), ("http://127.0.0.1:1", "http://127.0.0.1:2"));
+        assert_eq!(read.pubsub.unwrap().as_str(), "http://[::1]:3");
+        assert_eq!(emulators(&[(PUBSUB, "")]).unwrap(), Emulators::default());
+    }
+
+    #[test]
+    fn half_an_emulator_is_refused_by_name() {
+        for (set, named) in [
+            (vec![(STORAGE, "127.0.0.1:1")], STORAGE),
+            (vec![(STORAGE_GRPC, "127.0.0.1:1")], STORAGE_GRPC),
+            (vec![(PUBSUB, "https://pubsub.googleapis.com")], PUBSUB),
+            (vec![(PUBSUB, "http://")], PUBSUB),
+        ] {
+            assert_eq!(emulators(&set).unwrap_err().name, named, "{set:?}");
+        }
+    }
+
+    #[test]
+    fn a_topic_is_named_by_project_and_prefix() {
+        let topics = Topics::new("strata-dev", "strata-").unwrap();
+        assert_eq!(topics.path(Topic::FetchRequests), "projects/strata-dev/topics/strata-fetch-requests");
+        assert_eq!(Topics::new("p", "").unwrap().path(Topic::Captures), "projects/p/topics/captures");
+        for (project, prefix) in [("", ""), ("p/q", ""), ("P", ""), ("p", "1-"), ("p", "google-"), ("p", "a/b")] {
+            assert!(Topics::new(project, prefix).is_err(), "{project:?} {prefix:?}");
+        }
+    }
+
+    #[test]
+    fn a_bucket_is_named_as_google_wants() {
+        assert_eq!(BucketName::new("strata-dev-lake").unwrap().path(), "projects/_/buckets/strata-dev-lake");
+        for name in ["", "ab", "Lake", "a/b", "gs://lake"] {
+            assert!(BucketName::new(name).is_err(), "{name:?}");
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! The ports on Google Cloud: the lake in Cloud Storage, the bus on Pub/Sub.
+//!
+//! Each stands for one resource that Terraform makes, and makes none itself. What it is asked is tried a limited number
+//! of times, [`RETRIES`], and never waited for longer than [`PATIENCE`]; then the error says whether it may succeed
+//! later.
+//!
+//! # What was tested
+//! The suites of the ports run on emulators, see `tests/emulators`: Google's own for Pub/Sub, a community one with
+//! generation preconditions added for Cloud Storage. So these are not shown before a first real deploy:
+//! - credentials, TLS and IAM: emulators ask for none of them;
+//! - what Cloud Storage answers when a precondition fails in a resumable upload, when a deleted object is deleted under
+//!   a precondition, when a session has expired, and when an object is written more than once a second (429);
+//! - the texts by which a bucket that does not exist is told from an object that does not;
+//! - the attempt count in pushes, ordering of retries and dead letters.
+
+pub mod bucket;
+pub mod config;
+pub mod pubsub;
+mod refusal;
+mod upload;
+
+use std::time::Duration;
+
+use google_cloud_gax::exponential_backoff::{ExponentialBackoff, ExponentialBackoffBuilder};
+use shared::retry::Backoff;
+
+pub use bucket::Bucket;
+pub use pubsub::PubSub;
+
+/// How often a request to Google is made before its failure is told.
+pub const RETRIES: Backoff =
+    Backoff { first: Duration::from_millis(500), longest: Duration::from_secs(16), attempts: 6 };
+
+/// The longest that one step (to open, to send or receive a chunk, to finish) may take with all its attempts. It is
+/// well below the 600 s after which a push is delivered again.
+pub const PATIENCE: Duration = Duration::from_secs(120);
+
+/// A client of Google's could not be made.
+#[derive(Debug, thiserror::Error)]
+#[error("no client for {service}: {reason}")]
+pub struct ConnectError {
+    /// `cloud storage` or `pub/sub`.
+    pub service: &'static str,
+    /// What is wrong: most often the credentials.
+    pub reason: String,
+}
+
+fn backoff(policy: Backoff) -> ExponentialBackoff {
+    ExponentialBackoffBuilder::new().with_initial_delay(policy.first).with_maximum_delay(policy.longest).clamp()
+}
+
+/// Google's clients leave the choice of cryptography to the program.
+fn choose_cryptography() {
+    // Where another was chosen before, it stays.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+}
