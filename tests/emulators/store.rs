@@ -103,7 +103,7 @@ async fn a_bucket_that_does_not_exist_is_named() {
         bucket.delete("a", Precondition::None).await.err(),
     ];
     for answer in answers {
-        let Some(StoreError::Permanent { reason, .. }) = &answer else { panic!("{answer:?}") };
+        let Some(StoreError::Blocked { reason, .. }) = &answer else { panic!("{answer:?}") };
         assert!(reason.contains(&format!("no bucket {name} ")), "{reason}");
     }
 }

@@ -107,7 +107,7 @@ impl Bucket {
     /// The one place that turns an error of the clients into one of the port.
     pub(crate) fn refused(&self, action: &'static str, name: &str, error: &Error) -> StoreError {
         let (object, reason) = (name.to_owned(), sentence(error));
-        let no_bucket = || StoreError::Permanent {
+        let no_bucket = || StoreError::Blocked {
             action,
             name: name.to_owned(),
             reason: format!("there is no bucket {} (terraform makes it: google_storage_bucket)", self.inner.name),
@@ -123,6 +123,7 @@ impl Bucket {
             },
             Refusal::Beyond => StoreError::Permanent { action, name: object, reason: beyond(None) },
             Refusal::Transient => StoreError::Transient { action, name: object, reason },
+            Refusal::Forbidden => StoreError::Blocked { action, name: object, reason },
             Refusal::Permanent => StoreError::Permanent { action, name: object, reason },
         }
     }

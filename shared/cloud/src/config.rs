@@ -9,7 +9,7 @@ use shared::message::Topic;
 
 /// A setting that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{name} '{value}' {reason}")]
+#[error("{name}{} {reason}", quoted(.value))]
 pub struct ConfigError {
     /// The setting.
     pub name: &'static str,
@@ -19,8 +19,12 @@ pub struct ConfigError {
     pub reason: &'static str,
 }
 
+fn quoted(value: &str) -> String {
+    if value.is_empty() { String::new() } else { format!(" '{value}'") }
+}
+
 impl ConfigError {
-    fn new(name: &'static str, value: &str, reason: &'static str) -> Self {
+    pub(crate) fn new(name: &'static str, value: &str, reason: &'static str) -> Self {
         Self { name, value: value.to_owned(), reason }
     }
 }
@@ -88,6 +92,60 @@ impl Topics {
     }
 }
 
+/// One deployment of the pipeline: a project, and the name of the environment in it. Every resource that Terraform makes
+/// is named by the two, and found by them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Environment {
+    /// The project's id.
+    pub project: String,
+    /// `dev`, `prod`.
+    pub name: String,
+    /// The bucket of the lake, `<project>-strata-<env>`.
+    pub bucket: BucketName,
+    /// The topics, `strata-<env>-fetch-requests` and so on.
+    pub topics: Topics,
+    /// What stands for Google's services.
+    pub emulators: Emulators,
+}
+
+/// The variable that names the project.
+pub const PROJECT: &str = "STRATA_PROJECT";
+/// The variable that names the environment.
+pub const ENVIRONMENT: &str = "STRATA_ENV";
+
+impl Environment {
+    /// The environment `name` of a project.
+    ///
+    /// # Errors
+    /// When one of the two can be part of no resource's name.
+    pub fn new(project: &str, name: &str, emulators: Emulators) -> Result<Self, ConfigError> {
+        let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+        if !(1..=12).contains(&name.len()) || !name.bytes().all(plain) {
+            return Err(ConfigError::new(ENVIRONMENT, name, "is no environment: 1 to 12 of a-z and 0-9"));
+        }
+        let topics = Topics::new(project, &format!("strata-{name}-"))?;
+        let bucket = BucketName::new(&format!("{project}-strata-{name}"))?;
+        Ok(Self { project: project.to_owned(), name: name.to_owned(), bucket, topics, emulators })
+    }
+
+    /// Reads `STRATA_PROJECT` and `STRATA_ENV`, and the emulators' variables.
+    ///
+    /// # Errors
+    /// When one is missing or cannot be used; it is named.
+    pub fn from_variables(variable: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
+        let required = |name| {
+            let value = variable(name).filter(|value| !value.is_empty());
+            value.ok_or_else(|| ConfigError::new(name, "", "is not set"))
+        };
+        Self::new(&required(PROJECT)?, &required(ENVIRONMENT)?, Emulators::from_variables(&variable)?)
+    }
+
+    /// The full name of a subscription of the environment, such as that of a service or `dead-letters`.
+    pub fn subscription(&self, name: &str) -> String {
+        format!("projects/{}/subscriptions/strata-{}-{name}", self.project, self.name)
+    }
+}
+
 /// The emulators that stand for Google's services; none of them, if not said.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Emulators {
@@ -95,6 +153,8 @@ pub struct Emulators {
     pub storage: Option<StorageEmulator>,
     /// For Pub/Sub.
     pub pubsub: Option<Address>,
+    /// For BigQuery.
+    pub bigquery: Option<Address>,
 }
 
 /// An emulator of Cloud Storage: its content by HTTP, its listings by gRPC.
@@ -129,10 +189,11 @@ impl Address {
 const STORAGE: &str = "STORAGE_EMULATOR_HOST";
 const STORAGE_GRPC: &str = "STORAGE_EMULATOR_GRPC_HOST";
 const PUBSUB: &str = "PUBSUB_EMULATOR_HOST";
+const BIGQUERY: &str = "BIGQUERY_EMULATOR_HOST";
 
 impl Emulators {
-    /// Reads the variables that Google's own tools read: `STORAGE_EMULATOR_HOST`, `STORAGE_EMULATOR_GRPC_HOST` and
-    /// `PUBSUB_EMULATOR_HOST`. One that is empty is not set.
+    /// Reads the variables that Google's own tools read: `STORAGE_EMULATOR_HOST`, `STORAGE_EMULATOR_GRPC_HOST`,
+    /// `PUBSUB_EMULATOR_HOST` and `BIGQUERY_EMULATOR_HOST`. One that is empty is not set.
     ///
     /// # Errors
     /// When one is no address, or only one of the two for Cloud Storage is set.
@@ -151,7 +212,7 @@ impl Emulators {
                 return Err(ConfigError::new(STORAGE_GRPC, grpc.as_str(), "needs STORAGE_EMULATOR_HOST beside it"));
             }
         };
-        Ok(Self { storage, pubsub: address(PUBSUB)? })
+        Ok(Self { storage, pubsub: address(PUBSUB)?, bigquery: address(BIGQUERY)? })
     }
 }
 
@@ -184,6 +245,19 @@ mod tests {
         ] {
             assert_eq!(emulators(&set).unwrap_err().name, named, "{set:?}");
         }
+    }
+
+    #[test]
+    fn an_environment_names_its_resources() {
+        let set = [(PROJECT, "strata-public"), (ENVIRONMENT, "dev")];
+        let find = |name: &str| set.iter().find(|(it, _)| *it == name).map(|(_, value)| (*value).to_owned());
+        let environment = Environment::from_variables(find).unwrap();
+        assert_eq!(environment.bucket.to_string(), "strata-public-strata-dev");
+        assert_eq!(environment.topics.path(Topic::Captures), "projects/strata-public/topics/strata-dev-captures");
+        assert_eq!(environment.subscription("land"), "projects/strata-public/subscriptions/strata-dev-land");
+        let missing = Environment::from_variables(|name| find(name).filter(|_| name != ENVIRONMENT)).unwrap_err();
+        assert_eq!(missing.to_string(), "STRATA_ENV is not set");
+        assert!(Environment::new("p", "Dev", Emulators::default()).is_err());
     }
 
     #[test]

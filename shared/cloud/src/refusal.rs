@@ -16,6 +16,8 @@ pub(crate) enum Refusal {
     Beyond,
     /// It may succeed later.
     Transient,
+    /// It may succeed once somebody has given leave.
+    Forbidden,
     /// It cannot succeed as asked.
     Permanent,
 }
@@ -25,6 +27,7 @@ impl Refusal {
     pub(crate) fn of(error: &Error) -> Self {
         if let Some(status) = error.http_status_code().filter(|&status| status >= 400) {
             return match status {
+                401 | 403 => Self::Forbidden,
                 404 => Self::Missing,
                 409 | 412 => Self::Conflict,
                 416 => Self::Beyond,
@@ -35,6 +38,7 @@ impl Refusal {
         }
         if let Some(status) = error.status() {
             return match status.code {
+                Code::PermissionDenied | Code::Unauthenticated => Self::Forbidden,
                 Code::NotFound => Self::Missing,
                 Code::FailedPrecondition | Code::Aborted => Self::Conflict,
                 Code::OutOfRange => Self::Beyond,
@@ -49,7 +53,7 @@ impl Refusal {
         }
         if error.is_authentication() {
             let cause = error.source().and_then(|source| source.downcast_ref::<CredentialsError>());
-            return if cause.is_some_and(CredentialsError::is_transient) { Self::Transient } else { Self::Permanent };
+            return if cause.is_some_and(CredentialsError::is_transient) { Self::Transient } else { Self::Forbidden };
         }
         // The request could not be put into words, or the answer was cut, garbled or had a wrong checksum.
         if error.is_binding() { Self::Permanent } else { Self::Transient }

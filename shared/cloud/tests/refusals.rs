@@ -95,6 +95,7 @@ fn kind(error: &StoreError) -> &'static str {
         StoreError::NotFound { .. } => "not found",
         StoreError::Conflict { .. } => "conflict",
         StoreError::Transient { .. } => "transient",
+        StoreError::Blocked { .. } => "blocked",
         StoreError::Permanent { .. } => "permanent",
     }
 }
@@ -126,12 +127,12 @@ async fn each_refusal_has_its_kind_and_its_number_of_attempts() {
     let table = [
         (StatusCode::SERVICE_UNAVAILABLE, "", "transient", "transient", 3),
         (StatusCode::TOO_MANY_REQUESTS, "", "transient", "transient", 3),
-        (StatusCode::UNAUTHORIZED, "", "permanent", "permanent", 1),
-        (StatusCode::FORBIDDEN, "", "permanent", "permanent", 1),
+        (StatusCode::UNAUTHORIZED, "", "blocked", "blocked", 1),
+        (StatusCode::FORBIDDEN, "", "blocked", "blocked", 1),
         (StatusCode::BAD_REQUEST, "", "permanent", "permanent", 1),
         (StatusCode::PRECONDITION_FAILED, "", "conflict", "conflict", 1),
         (StatusCode::NOT_FOUND, "No such object: lake/a", "not found", "transient", 1),
-        (StatusCode::NOT_FOUND, no_bucket, "permanent", "permanent", 1),
+        (StatusCode::NOT_FOUND, no_bucket, "blocked", "blocked", 1),
     ];
     for (status, text, of_read, of_write, attempts) in table {
         let (bucket, seen) = service(move |_, _| (status, text).into_response()).await;
@@ -146,7 +147,7 @@ async fn each_refusal_has_its_kind_and_its_number_of_attempts() {
 
 #[tokio::test]
 async fn an_upload_that_is_refused_at_its_start_says_so_at_its_end() {
-    let table = [(StatusCode::PRECONDITION_FAILED, "conflict", true), (StatusCode::FORBIDDEN, "permanent", false)];
+    let table = [(StatusCode::PRECONDITION_FAILED, "conflict", true), (StatusCode::FORBIDDEN, "blocked", false)];
     for (status, of_upload, to_the_end) in table {
         let (bucket, seen) = service(move |_, _| status.into_response()).await;
         let mut upload = bucket.upload("a", Precondition::Absent).await.unwrap();
