@@ -182,6 +182,7 @@ impl From<WarehouseError> for Failure {
         match error {
             WarehouseError::Store(error) => error.into(),
             WarehouseError::Conflict(_) | WarehouseError::Transient(_) => Self::Transient(error.to_string()),
+            WarehouseError::Blocked(_) => Self::Blocked(error.to_string()),
             WarehouseError::Sql(_) | WarehouseError::Rows { .. } | WarehouseError::Damaged { .. } => {
                 Self::Poison(error.to_string())
             }

@@ -4,7 +4,11 @@
 //! and says which partitions it touched, so that whoever builds on the table can catch up from the version it last
 //! consumed, whatever crashed in between.
 
+mod load;
+mod state;
+
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::AddAssign;
 
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
@@ -12,132 +16,11 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 use crate::partition::Partition;
-use crate::store::{Generation, StoreError};
-use crate::table::{TableName, TableSpec};
+use crate::store::StoreError;
+use crate::table::TableName;
 
-/// What part of a table a commit touched.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Extent {
-    /// Perhaps every row: a rebuild, or a table without partitions.
-    Whole,
-    /// These partitions and no other, an empty set when nothing was touched.
-    Partitions(BTreeSet<Partition>),
-}
-
-impl Extent {
-    /// Nothing.
-    pub fn nothing() -> Self {
-        Self::Partitions(BTreeSet::new())
-    }
-
-    /// Whether nothing was touched.
-    pub fn is_nothing(&self) -> bool {
-        matches!(self, Self::Partitions(partitions) if partitions.is_empty())
-    }
-
-    /// Both together.
-    #[must_use]
-    pub fn union(self, other: Self) -> Self {
-        match (self, other) {
-            (Self::Partitions(mut one), Self::Partitions(mut two)) => {
-                one.append(&mut two);
-                Self::Partitions(one)
-            }
-            _ => Self::Whole,
-        }
-    }
-}
-
-/// One commit of a table.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Change {
-    /// The version that the commit made.
-    pub version: u64,
-    /// What it touched.
-    pub extent: Extent,
-    /// Who caused it: a capture for a load, a run for a model.
-    pub cause: String,
-}
-
-/// What is known of a table without reading its rows.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TableState {
-    /// Grows by one with every commit that touches anything. The first is the time in milliseconds since 1970, so that
-    /// a table which was lost and is built again is not taken for the one before.
-    pub version: u64,
-    /// Hash of the model, seed or schema that the table was built from.
-    pub definition: String,
-    /// For each table that the model reads, the version up to which it has been consumed.
-    pub inputs: BTreeMap<TableName, u64>,
-    /// The latest commits, oldest first. Bounded: an older change is unknown.
-    pub changes: Vec<Change>,
-    /// How many rows it holds; `None` for a view.
-    pub rows: Option<u64>,
-}
-
-impl TableState {
-    /// What the table's commits after `version` touched. [`Extent::Whole`] when that is no longer known.
-    pub fn changed_since(&self, version: u64) -> Extent {
-        if version >= self.version {
-            // A version that the table does not have: it was built from nothing since.
-            return if version == self.version { Extent::nothing() } else { Extent::Whole };
-        }
-        let later = self.changes.iter().filter(|change| change.version > version);
-        if later.clone().count() as u64 != self.version - version {
-            return Extent::Whole;
-        }
-        later.fold(Extent::nothing(), |all, change| all.union(change.extent.clone()))
-    }
-}
-
-/// A bronze object to load as one partition of a raw table.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LoadPartition {
-    /// Which part of the table it replaces.
-    pub partition: Partition,
-    /// The bronze object.
-    pub object: String,
-    /// Its generation; what is loaded is exactly this, or a newer one.
-    pub generation: Generation,
-}
-
-/// What a load replaces.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LoadMode {
-    /// The named partitions that hold an older generation.
-    Newer,
-    /// The named partitions that hold another generation; those that are not named are dropped. For a snapshot.
-    Snapshot,
-    /// The named partitions, whatever they hold.
-    Again,
-    /// The whole table, whatever is there, damaged or not.
-    Afresh,
-}
-
-/// A load into a raw table.
-#[derive(Debug, Clone)]
-pub struct Load<'a> {
-    /// The raw table.
-    pub table: TableName,
-    /// Its columns and partitions.
-    pub spec: &'a TableSpec,
-    /// What to load.
-    pub partitions: Vec<LoadPartition>,
-    /// What it replaces.
-    pub mode: LoadMode,
-    /// The capture that caused it.
-    pub cause: String,
-}
-
-/// What a raw table holds of its bronze partitions.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Loaded {
-    /// The generation of the bronze object that each partition was last loaded from.
-    pub generations: BTreeMap<Partition, Generation>,
-    /// The partitions whose latest loads were caused by the capture that was asked about.
-    pub by_cause: BTreeSet<Partition>,
-}
+pub use load::{Load, LoadMode, LoadPartition, Loaded, Loading, Replacement};
+pub use state::{CHANGES, Change, Commit, Extent, TableState};
 
 /// How a model's rows become its table.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -239,6 +122,31 @@ pub struct Built {
     pub state: TableState,
     /// What it touched.
     pub extent: Extent,
+    /// What it cost.
+    pub cost: Cost,
+}
+
+/// What work in the warehouse cost; nothing on a laptop.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cost {
+    /// Bytes that are on the bill.
+    pub bytes_billed: u64,
+    /// Time of slots, in milliseconds.
+    pub slot_ms: u64,
+}
+
+impl Cost {
+    /// Whether it cost nothing.
+    pub fn is_nothing(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl AddAssign for Cost {
+    fn add_assign(&mut self, other: Self) {
+        self.bytes_billed += other.bytes_billed;
+        self.slot_ms += other.slot_ms;
+    }
 }
 
 /// The answer of a query.
@@ -248,6 +156,8 @@ pub struct Answer {
     pub schema: SchemaRef,
     /// Its rows.
     pub batches: Vec<RecordBatch>,
+    /// What it cost.
+    pub cost: Cost,
 }
 
 /// What is wrong with an SQL text, and where.
@@ -294,6 +204,9 @@ pub enum WarehouseError {
     /// The store below.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// It may succeed once somebody has given leave, made what is missing or raised a limit.
+    #[error("the warehouse refuses: {0}")]
+    Blocked(String),
     /// Anything else that may pass.
     #[error("the warehouse failed: {0}")]
     Transient(String),

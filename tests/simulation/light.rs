@@ -10,8 +10,8 @@ use shared::partition::Partition;
 use shared::store::{Generation, Memory, Store};
 use shared::table::TableName;
 use shared::warehouse::{
-    Answer, Built, Change, Extent, Load, LoadMode, Loaded, Materialization, ModelRun, Origin, SeedRun, TableState,
-    Warehouse, WarehouseError,
+    Answer, Built, Change, Cost, Extent, Load, LoadMode, Loaded, Materialization, ModelRun, Origin, SeedRun,
+    TableState, Warehouse, WarehouseError,
 };
 use transform::project::Project;
 
@@ -247,7 +247,7 @@ impl Warehouse for Light {
         let state = table.state.clone().unwrap();
         let what = format!("commit {} at {}", model.table, state.version);
         self.turn(Kind::Write, what, async { self.tables.replace(&model.table, found, table) }).await?;
-        Ok(Built { rows: count, state, extent })
+        Ok(Built { rows: count, state, extent, cost: Cost::default() })
     }
 
     async fn seed(&self, _: SeedRun) -> Result<Built, WarehouseError> {

@@ -124,7 +124,7 @@ mod tests {
     use super::*;
     use crate::rows::{self, Format};
     use arrow::array::{Int64Array, RecordBatch};
-    use shared::warehouse::Answer;
+    use shared::warehouse::{Answer, Cost};
     use std::sync::Arc;
 
     /// Fails as it is told.
@@ -143,7 +143,7 @@ mod tests {
     #[test]
     fn only_a_broken_pipe_of_the_results_is_no_failure() {
         let batch = RecordBatch::try_from_iter([("n", Arc::new(Int64Array::from(vec![1; 10_000])) as _)]).unwrap();
-        let answer = Answer { schema: batch.schema(), batches: vec![batch] };
+        let answer = Answer { schema: batch.schema(), batches: vec![batch], cost: Cost::default() };
         for format in [Format::Table, Format::Csv, Format::Json] {
             let print = |kind| rows::print(&answer, format, &mut Results(Fails(kind))).unwrap_err().into();
             assert_eq!(print(io::ErrorKind::BrokenPipe), Problem::ReaderGone, "{format:?}");

@@ -118,6 +118,7 @@ fn value(column: &dyn Array, row: usize, text: &ArrayFormatter<'_>) -> io::Resul
 mod tests {
     use super::*;
     use arrow::array::{Float64Array, Int64Array, StringArray};
+    use shared::warehouse::Cost;
     use std::sync::Arc;
 
     fn printed(format: Format) -> String {
@@ -127,7 +128,7 @@ mod tests {
             ("mag", Arc::new(Float64Array::from(vec![Some(1.5), None])) as _),
         ])
         .unwrap();
-        let answer = Answer { schema: batch.schema(), batches: vec![batch] };
+        let answer = Answer { schema: batch.schema(), batches: vec![batch], cost: Cost::default() };
         let mut out = Vec::new();
         print(&answer, format, &mut out).unwrap();
         String::from_utf8(out).unwrap()

@@ -11,12 +11,12 @@ use datafusion::error::{DataFusionError, Result as DataFusionResult};
 use datafusion::physical_plan::SendableRecordBatchStream;
 use futures::{StreamExt, TryStreamExt, stream};
 use shared::partition::Partition;
-use shared::warehouse::{Built, Extent, Materialization, ModelRun, SeedRun, WarehouseError};
+use shared::warehouse::{Built, Commit, Cost, Extent, Materialization, ModelRun, SeedRun, WarehouseError};
 
 use crate::commit::Found;
 use crate::engine::{Engine, Planned, chain, each, given};
 use crate::files::Shape;
-use crate::manifest::{Commit, File, Kind, Manifest};
+use crate::manifest::{File, Kind, Manifest};
 use crate::merge::{Delta, Touched};
 use crate::overwrite::Replaced;
 use crate::reader::Source;
@@ -92,7 +92,12 @@ impl Engine {
             && built.extent.is_nothing()
             && there.state.inputs == model.inputs
         {
-            return Ok(Built { rows: built.rows, state: there.state.clone(), extent: built.extent });
+            return Ok(Built {
+                rows: built.rows,
+                state: there.state.clone(),
+                extent: built.extent,
+                cost: Cost::default(),
+            });
         }
         let commit = Commit {
             definition: model.definition.clone(),
@@ -100,10 +105,13 @@ impl Engine {
             extent: built.extent.clone(),
             cause: &model.cause,
         };
-        let before = found.before(self.tables.clock.now());
-        let next = Manifest::after(before, built.kind, built.columns, layout, commit).with_files(built.files);
+        let next =
+            Manifest::after(found.readable(), self.tables.clock.now(), built.kind, built.columns, layout, commit)
+                .with_files(built.files);
         match self.tables.commit(&model.table, &found, next).await {
-            Ok(manifest) => Ok(Built { rows: built.rows, state: manifest.state, extent: built.extent }),
+            Ok(manifest) => {
+                Ok(Built { rows: built.rows, state: manifest.state, extent: built.extent, cost: Cost::default() })
+            }
             Err(error) => {
                 // After any other error the commit may have happened, and the files may be the table's.
                 if matches!(error, WarehouseError::Conflict(_)) {
@@ -337,13 +345,19 @@ impl Engine {
                 extent: Extent::Whole,
                 cause: &seed.cause,
             };
-            let before = found.before(self.tables.clock.now());
             let fresh = objects(&files);
-            let next = Manifest::after(before, Kind::Table, columns.clone(), shape.layout.clone(), commit);
+            let next = Manifest::after(
+                found.readable(),
+                self.tables.clock.now(),
+                Kind::Table,
+                columns.clone(),
+                shape.layout.clone(),
+                commit,
+            );
             match self.tables.commit(table, &found, next.with_files(files)).await {
                 Ok(manifest) => {
                     let rows = manifest.state.rows.unwrap_or_default();
-                    return Ok(Built { rows, state: manifest.state, extent: Extent::Whole });
+                    return Ok(Built { rows, state: manifest.state, extent: Extent::Whole, cost: Cost::default() });
                 }
                 Err(WarehouseError::Conflict(_)) if attempts < crate::load::ATTEMPTS => {
                     attempts += 1;

@@ -12,7 +12,7 @@ use shared::store::{Generation, Precondition, Store, StoreError};
 use shared::table::TableName;
 use shared::warehouse::WarehouseError;
 
-use crate::manifest::{Before, Manifest, Retired, folder, manifest_object, owner, table_of_manifest};
+use crate::manifest::{Manifest, Retired, folder, manifest_object, owner, table_of_manifest};
 
 /// How long the files of an earlier version stay for those who are reading them.
 pub(crate) const GRACE: TimeDelta = TimeDelta::minutes(10);
@@ -63,14 +63,6 @@ impl Found {
         match &self.content {
             Content::Table(manifest) => Some(manifest),
             _ => None,
-        }
-    }
-
-    /// What the next commit follows, a damaged manifest being replaced.
-    pub(crate) fn before(&self, now: Timestamp) -> Before<'_> {
-        match &self.content {
-            Content::Nothing | Content::Damaged(_) => Before::Nothing(now),
-            Content::Table(manifest) => Before::Table(manifest),
         }
     }
 }

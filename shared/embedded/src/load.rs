@@ -12,12 +12,12 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use datafusion::error::Result as DataFusionResult;
 use shared::partition::Partition;
 use shared::table::{ROW_HASH, TableName, TableSpec};
-use shared::warehouse::{Extent, Load, LoadMode, LoadPartition, Loaded, WarehouseError};
+use shared::warehouse::{Commit, Extent, Load, LoadMode, LoadPartition, Loaded, Loading, Replacement, WarehouseError};
 
 use crate::engine::{Engine, chain, each};
 use crate::failure::BadRows;
 use crate::files::Shape;
-use crate::manifest::{Commit, File, Kind, Loading, Manifest};
+use crate::manifest::{File, Kind, Manifest};
 use crate::reader::Source;
 use crate::schema::{arrow_schema, columns_of, conform};
 use crate::split::{StoredLayout, StoredPartitionBy};
@@ -25,59 +25,12 @@ use crate::split::{StoredLayout, StoredPartitionBy};
 /// How often a commit is tried against others.
 pub(crate) const ATTEMPTS: usize = 32;
 
-/// What a load does to the table as it was found.
-struct Decision {
-    replaced: Vec<LoadPartition>,
-    dropped: BTreeSet<Partition>,
-}
-
-impl Decision {
-    fn new(load: &Load<'_>, base: Option<&Manifest>) -> Self {
-        let due = |partition: &&LoadPartition| {
-            let there = base.and_then(|base| base.loaded.get(&partition.partition)).map(|there| there.generation);
-            match load.mode {
-                LoadMode::Newer => there < Some(partition.generation),
-                LoadMode::Snapshot => there != Some(partition.generation),
-                LoadMode::Again | LoadMode::Afresh => true,
-            }
-        };
-        // A partition that is named twice is loaded from its newest object.
-        let mut newest: BTreeMap<Partition, &LoadPartition> = BTreeMap::new();
-        for partition in &load.partitions {
-            let known = newest.entry(partition.partition).or_insert(partition);
-            if known.generation < partition.generation {
-                *known = partition;
-            }
-        }
-        let there = base.into_iter().flat_map(|base| base.loaded.keys().copied());
-        let dropped =
-            there.filter(|partition| load.mode == LoadMode::Snapshot && !newest.contains_key(partition)).collect();
-        Self { replaced: newest.into_values().filter(due).cloned().collect(), dropped }
-    }
-
-    fn touched(&self) -> BTreeSet<Partition> {
-        self.replaced.iter().map(|load| load.partition).chain(self.dropped.iter().copied()).collect()
-    }
-}
-
 impl Engine {
     pub(crate) async fn loaded(&self, table: &TableName, cause: &str) -> Result<Loaded, WarehouseError> {
         let Some(manifest) = self.tables.find(table).await?.manifest()? else {
             return Ok(Loaded::default());
         };
-        let caused = manifest.loaded.iter().filter(|(_, loading)| loading.cause == cause);
-        let mut by_cause: BTreeSet<Partition> = caused.map(|(partition, _)| *partition).collect();
-        // A partition that was dropped is only in the log.
-        let mut known = BTreeSet::new();
-        for change in manifest.state.changes.iter().rev() {
-            if let Extent::Partitions(partitions) = &change.extent {
-                let latest = partitions.iter().filter(|partition| known.insert(**partition));
-                let dropped = latest.filter(|partition| !manifest.loaded.contains_key(partition));
-                by_cause.extend(dropped.filter(|_| change.cause == cause));
-            }
-        }
-        let generations = manifest.loaded.iter().map(|(partition, loading)| (*partition, loading.generation));
-        Ok(Loaded { generations: generations.collect(), by_cause })
+        Ok(Loaded::new(&manifest.loaded, &manifest.state.changes, cause))
     }
 
     pub(crate) async fn load(&self, load: &Load<'_>) -> Result<BTreeSet<Partition>, WarehouseError> {
@@ -100,7 +53,8 @@ impl Engine {
             Some(damage) => return Err(damage),
             None => found.readable(),
         };
-        let decision = Decision::new(load, base);
+        let nothing = BTreeMap::new();
+        let decision = Replacement::new(load, base.map_or(&nothing, |base| &base.loaded));
         let touched = decision.touched();
         let columns = columns_of(&lower(&load.spec.schema())).map_err(refuse)?;
         if touched.is_empty() && base.is_some() {
@@ -121,8 +75,15 @@ impl Engine {
         let extent = if same { Extent::Partitions(touched.clone()) } else { Extent::Whole };
         let definition = definition(&columns, &shape.layout);
         let commit = Commit { definition, inputs: BTreeMap::new(), extent, cause: &load.cause };
-        let before = found.before(self.tables.clock.now());
-        let mut next = Manifest::after(before, Kind::Table, columns, shape.layout.clone(), commit).with_files(files);
+        let mut next = Manifest::after(
+            found.readable(),
+            self.tables.clock.now(),
+            Kind::Table,
+            columns,
+            shape.layout.clone(),
+            commit,
+        )
+        .with_files(files);
         next.loaded = base.map(|base| base.loaded.clone()).unwrap_or_default();
         next.loaded.retain(|partition, _| !decision.dropped.contains(partition));
         next.loaded.extend(decision.replaced.iter().map(|replaced| {
@@ -145,7 +106,7 @@ impl Engine {
         load: &Load<'_>,
         shape: &Shape,
         base: Option<&Manifest>,
-        decision: &Decision,
+        decision: &Replacement,
     ) -> Result<Vec<File>, WarehouseError> {
         let gone = decision.touched();
         let buckets: BTreeSet<String> = gone.iter().map(|partition| partition.bucket()).collect();

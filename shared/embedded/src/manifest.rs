@@ -10,15 +10,12 @@ use arrow::datatypes::SchemaRef;
 use serde::{Deserialize, Serialize};
 use shared::clock::Timestamp;
 use shared::partition::Partition;
-use shared::store::Generation;
 use shared::table::TableName;
-use shared::warehouse::{Change, Extent, TableState};
+use shared::warehouse::{Commit, Loading, TableState};
 
 use crate::schema::{Column, arrow_schema};
 use crate::split::StoredLayout;
 
-/// How many commits the change log remembers.
-pub(crate) const CHANGES: usize = 256;
 /// Where the tables lie in the lake.
 pub(crate) const FOLDER: &str = "warehouse/";
 const MANIFEST: &str = "manifest.json";
@@ -92,13 +89,6 @@ pub(crate) struct File {
     pub(crate) partitions: BTreeSet<Partition>,
 }
 
-/// Where a partition of a raw table came from.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Loading {
-    pub(crate) generation: Generation,
-    pub(crate) cause: String,
-}
-
 /// A file that the table no longer needs, and since when.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Retired {
@@ -106,45 +96,22 @@ pub(crate) struct Retired {
     pub(crate) at: Timestamp,
 }
 
-/// What a commit says of itself.
-pub(crate) struct Commit<'a> {
-    pub(crate) definition: String,
-    pub(crate) inputs: BTreeMap<TableName, u64>,
-    pub(crate) extent: Extent,
-    pub(crate) cause: &'a str,
-}
-
 impl Manifest {
     pub(crate) fn schema(&self) -> SchemaRef {
         arrow_schema(&self.columns)
     }
 
-    /// A manifest of the version after `before`, yet without files.
+    /// A manifest of the version after `before`, where there is a readable one, yet without files.
     pub(crate) fn after(
-        before: Before<'_>,
+        before: Option<&Self>,
+        now: Timestamp,
         kind: Kind,
         columns: Vec<Column>,
         layout: StoredLayout,
         commit: Commit<'_>,
     ) -> Self {
-        let touched = !commit.extent.is_nothing();
-        let (version, mut changes) = match before {
-            Before::Table(manifest) => (manifest.state.version + u64::from(touched), manifest.state.changes.clone()),
-            // There may have been a table that was lost. Whoever consumed it must not take a version of this one for it.
-            Before::Nothing(now) => (u64::try_from(now.timestamp_millis()).unwrap_or(1), Vec::new()),
-        };
-        if touched {
-            changes.push(Change { version, extent: commit.extent, cause: commit.cause.to_owned() });
-        }
-        let known = changes.len().saturating_sub(CHANGES);
-        changes.drain(..known);
-        let state = TableState {
-            version,
-            definition: commit.definition,
-            inputs: commit.inputs,
-            changes,
-            rows: (kind == Kind::Table).then_some(0),
-        };
+        let state = TableState::after(before.map(|before| &before.state), commit, now);
+        let state = TableState { rows: (kind == Kind::Table).then_some(0), ..state };
         Self {
             state,
             kind,
@@ -172,11 +139,4 @@ impl Manifest {
     pub(crate) fn file(&self, bucket: &str) -> Option<&File> {
         self.files.iter().find(|file| file.bucket == bucket)
     }
-}
-
-/// What a commit follows.
-pub(crate) enum Before<'a> {
-    /// No table, or one whose manifest cannot be read.
-    Nothing(Timestamp),
-    Table(&'a Manifest),
 }

@@ -10,7 +10,7 @@ use shared::partition::Partition;
 use shared::store::Store;
 use shared::table::TableName;
 use shared::warehouse::{
-    Answer, Built, Load, Loaded, ModelRun, Origin, SeedRun, TableState, Warehouse, WarehouseError,
+    Answer, Built, Cost, Load, Loaded, ModelRun, Origin, SeedRun, TableState, Warehouse, WarehouseError,
 };
 
 use crate::engine::Engine;
@@ -74,7 +74,7 @@ impl Warehouse for Embedded {
         match answered {
             Ok(batches) => {
                 let schema = batches.first().map_or(schema, arrow::record_batch::RecordBatch::schema);
-                Ok(Answer { schema, batches })
+                Ok(Answer { schema, batches, cost: Cost::default() })
             }
             Err(error) => Err(engine.context(None, Some(origin), planned.sources).explain(error).await),
         }

@@ -4,10 +4,10 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 use chrono::TimeDelta;
 use shared::store::{Precondition, Store};
-use shared::warehouse::{Extent, Materialization, Warehouse, WarehouseError};
+use shared::warehouse::{CHANGES, Commit, Extent, Materialization, Warehouse, WarehouseError};
 
 use super::{FIRST, Lake, by_id, name};
-use crate::manifest::{Before, CHANGES, Commit, Kind, Manifest};
+use crate::manifest::{Kind, Manifest};
 
 const BASE: &[super::Event] = &[("a", "2025-01-10", 1.0), ("b", "2025-02-10", 2.0)];
 
@@ -136,7 +136,14 @@ async fn changes_that_are_no_longer_known_are_the_whole() {
         let (definition, inputs) = (String::new(), std::collections::BTreeMap::new());
         let commit = Commit { definition, inputs, extent: day(), cause: "c" };
         let (columns, layout) = (manifest.columns.clone(), manifest.layout.clone());
-        manifest = Manifest::after(Before::Table(&manifest), Kind::Table, columns, layout, commit);
+        manifest = Manifest::after(
+            Some(&manifest),
+            shared::clock::Clock::now(&*lake.clock),
+            Kind::Table,
+            columns,
+            layout,
+            commit,
+        );
     }
 
     let state = manifest.state;
