@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::partition::Partition;
 use crate::store::StoreError;
-use crate::table::TableName;
+use crate::table::{Partitioning, TableName};
 
 pub use load::{Load, LoadMode, LoadPartition, Loaded, Loading, Replacement};
 pub use state::{CHANGES, Change, Commit, Extent, TableState};
@@ -57,8 +57,36 @@ pub struct Layout {
 pub struct PartitionBy {
     /// The column.
     pub field: String,
+    /// What it holds.
+    pub column: PartitionColumn,
+}
+
+/// What a partition column holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PartitionColumn {
+    /// A day.
+    Date,
+    /// An instant, partitioned by its UTC day.
+    Timestamp,
+    /// A civil time, partitioned by its day.
+    Datetime,
+    /// An integer year, from `start` up to but not including `end`.
+    Year {
+        /// The first year that has a partition of its own.
+        start: i64,
+        /// The year after the last.
+        end: i64,
+    },
+}
+
+impl PartitionBy {
     /// Whether its partitions are days or years.
-    pub unit: crate::table::Partitioning,
+    pub fn unit(&self) -> Partitioning {
+        match self.column {
+            PartitionColumn::Date | PartitionColumn::Timestamp | PartitionColumn::Datetime => Partitioning::Day,
+            PartitionColumn::Year { .. } => Partitioning::Year,
+        }
+    }
 }
 
 /// Where SQL came from, for errors.

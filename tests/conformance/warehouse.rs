@@ -12,8 +12,8 @@ use shared::partition::Partition;
 use shared::store::{Directory, Memory, Precondition, Store};
 use shared::table::{Column, ColumnType, Growth, Partitioning, TableName, TableSpec};
 use shared::warehouse::{
-    Extent, Layout, Load, LoadMode, LoadPartition, Materialization, ModelRun, Origin, PartitionBy, SeedRun, Warehouse,
-    WarehouseError,
+    Extent, Layout, Load, LoadMode, LoadPartition, Materialization, ModelRun, Origin, PartitionBy, PartitionColumn,
+    SeedRun, Warehouse, WarehouseError,
 };
 use strata::rows::{Format, print};
 
@@ -111,7 +111,7 @@ impl Bench {
 
     /// A model of what is loaded, to be built over the table as it is.
     async fn model(&self, name: &str, sql: &str, materialization: Materialization) -> ModelRun {
-        let partition_by = Some(PartitionBy { field: "day".to_owned(), unit: Partitioning::Day });
+        let partition_by = Some(PartitionBy { field: "day".to_owned(), column: PartitionColumn::Date });
         let layout = Layout { partition_by, cluster_by: vec!["id".to_owned()], unique_key: vec!["id".to_owned()] };
         let table = table(name);
         ModelRun {

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use chrono::TimeDelta;
 use shared::partition::Partition;
 use shared::table::{Partitioning, TableName};
-use shared::warehouse::{Extent, Materialization, PartitionBy, TableState};
+use shared::warehouse::{Extent, Materialization, PartitionBy, PartitionColumn, TableState};
 
 use crate::project::{Granularity, Materialized, Model, PartitionKind, Strategy};
 
@@ -29,14 +29,14 @@ pub(crate) enum Step {
 /// The partition column of a model, where its partitions are those that we know.
 pub(crate) fn partition_by(model: &Model) -> Option<PartitionBy> {
     let by = model.partition_by.as_ref()?;
-    let unit = match by.by {
-        PartitionKind::Date(Granularity::Day)
-        | PartitionKind::Timestamp(Granularity::Day)
-        | PartitionKind::DateTime(Granularity::Day) => Partitioning::Day,
-        PartitionKind::Int64 { interval: 1, .. } => Partitioning::Year,
+    let column = match by.by {
+        PartitionKind::Date(Granularity::Day) => PartitionColumn::Date,
+        PartitionKind::Timestamp(Granularity::Day) => PartitionColumn::Timestamp,
+        PartitionKind::DateTime(Granularity::Day) => PartitionColumn::Datetime,
+        PartitionKind::Int64 { start, end, interval: 1 } => PartitionColumn::Year { start, end },
         _ => return None,
     };
-    Some(PartitionBy { field: by.field.clone(), unit })
+    Some(PartitionBy { field: by.field.clone(), column })
 }
 
 /// Decides. `inputs` are the present states of all tables that the model reads, and `again` partitions that count as
@@ -76,7 +76,7 @@ pub(crate) fn decide(
         }
         Materialized::Incremental(Strategy::InsertOverwrite) => match partition_by(model) {
             // Its partitions can be replaced one for one only where they are those of its inputs.
-            Some(by) if changed.iter().all(|partition| unit(*partition) == by.unit) => {
+            Some(by) if changed.iter().all(|partition| unit(*partition) == by.unit()) => {
                 Step::Build { how: Materialization::Overwrite { partitions: changed.clone() }, changed: Some(changed) }
             }
             _ => whole,

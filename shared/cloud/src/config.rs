@@ -104,6 +104,10 @@ pub struct Environment {
     pub bucket: BucketName,
     /// The topics, `strata-<env>-fetch-requests` and so on.
     pub topics: Topics,
+    /// Where the datasets of BigQuery are, such as `US` or `europe-west1`.
+    pub location: String,
+    /// A query that would be billed for more bytes fails and costs nothing.
+    pub max_bytes_billed: u64,
     /// What stands for Google's services.
     pub emulators: Emulators,
 }
@@ -112,6 +116,10 @@ pub struct Environment {
 pub const PROJECT: &str = "STRATA_PROJECT";
 /// The variable that names the environment.
 pub const ENVIRONMENT: &str = "STRATA_ENV";
+const LOCATION: &str = "STRATA_LOCATION";
+const MAX_BYTES_BILLED: &str = "STRATA_MAX_BYTES_BILLED";
+/// A hundredth of a TiB, six cents.
+const DEFAULT_MAX_BYTES_BILLED: u64 = 10 << 30;
 
 impl Environment {
     /// The environment `name` of a project.
@@ -125,19 +133,43 @@ impl Environment {
         }
         let topics = Topics::new(project, &format!("strata-{name}-"))?;
         let bucket = BucketName::new(&format!("{project}-strata-{name}"))?;
-        Ok(Self { project: project.to_owned(), name: name.to_owned(), bucket, topics, emulators })
+        Ok(Self {
+            project: project.to_owned(),
+            name: name.to_owned(),
+            bucket,
+            topics,
+            location: "US".to_owned(),
+            max_bytes_billed: DEFAULT_MAX_BYTES_BILLED,
+            emulators,
+        })
     }
 
-    /// Reads `STRATA_PROJECT` and `STRATA_ENV`, and the emulators' variables.
+    /// Reads `STRATA_PROJECT` and `STRATA_ENV`, `STRATA_LOCATION` and `STRATA_MAX_BYTES_BILLED` where they are set, and the
+    /// emulators' variables.
     ///
     /// # Errors
     /// When one is missing or cannot be used; it is named.
     pub fn from_variables(variable: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
-        let required = |name| {
-            let value = variable(name).filter(|value| !value.is_empty());
-            value.ok_or_else(|| ConfigError::new(name, "", "is not set"))
-        };
-        Self::new(&required(PROJECT)?, &required(ENVIRONMENT)?, Emulators::from_variables(&variable)?)
+        let set = |name| variable(name).filter(|value| !value.is_empty());
+        let required = |name| set(name).ok_or_else(|| ConfigError::new(name, "", "is not set"));
+        let emulators = Emulators::from_variables(&variable)?;
+        let environment = Self::new(&required(PROJECT)?, &required(ENVIRONMENT)?, emulators)?;
+        environment.with_limits(set)
+    }
+
+    /// The same with the location and the limit of bytes that the variables name, where they do.
+    ///
+    /// # Errors
+    /// When the limit is no number.
+    pub fn with_limits(mut self, set: impl Fn(&'static str) -> Option<String>) -> Result<Self, ConfigError> {
+        if let Some(location) = set(LOCATION) {
+            self.location = location;
+        }
+        if let Some(limit) = set(MAX_BYTES_BILLED) {
+            let wrong = || ConfigError::new(MAX_BYTES_BILLED, &limit, "is no number of bytes");
+            self.max_bytes_billed = limit.parse().map_err(|_| wrong())?;
+        }
+        Ok(self)
     }
 
     /// The full name of a subscription of the environment, such as that of a service or `dead-letters`.

@@ -13,6 +13,7 @@
 //! - the texts by which a bucket that does not exist is told from an object that does not;
 //! - the attempt count in pushes, ordering of retries and dead letters.
 
+pub mod bigquery;
 pub mod bucket;
 pub mod config;
 pub mod pubsub;
@@ -24,6 +25,7 @@ use std::time::Duration;
 use google_cloud_gax::exponential_backoff::{ExponentialBackoff, ExponentialBackoffBuilder};
 use shared::retry::Backoff;
 
+pub use bigquery::BigQuery;
 pub use bucket::Bucket;
 pub use pubsub::PubSub;
 

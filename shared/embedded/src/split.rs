@@ -50,7 +50,7 @@ impl From<Partitioning> for Unit {
 
 impl From<&Layout> for StoredLayout {
     fn from(layout: &Layout) -> Self {
-        let by = |by: &PartitionBy| StoredPartitionBy { field: by.field.clone(), unit: by.unit.into() };
+        let by = |by: &PartitionBy| StoredPartitionBy { field: by.field.clone(), unit: by.unit().into() };
         Self {
             partition_by: layout.partition_by.as_ref().map(by),
             cluster_by: layout.cluster_by.clone(),

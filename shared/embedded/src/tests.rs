@@ -21,9 +21,9 @@ use chrono::{NaiveDate, TimeDelta};
 use shared::clock::{Clock, Timestamp};
 use shared::partition::Partition;
 use shared::store::{Directory, Memory, Store};
-use shared::table::{Partitioning, TableName};
+use shared::table::TableName;
 use shared::warehouse::{
-    Built, Extent, Layout, Materialization, ModelRun, Origin, PartitionBy, SeedRun, Warehouse, WarehouseError,
+    Built, Extent, Layout, Materialization, ModelRun, Origin, PartitionBy, PartitionColumn, SeedRun, Warehouse, WarehouseError,
 };
 
 use crate::Embedded;
@@ -112,7 +112,7 @@ impl Lake {
             table: name("silver.events"),
             materialization,
             layout: Layout {
-                partition_by: Some(PartitionBy { field: "day".into(), unit: Partitioning::Day }),
+                partition_by: Some(PartitionBy { field: "day".into(), column: PartitionColumn::Date }),
                 cluster_by: vec!["day".into()],
                 unique_key: vec!["id".into()],
             },
