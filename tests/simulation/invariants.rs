@@ -82,22 +82,26 @@ impl World<'_> {
             return Ok(());
         }
         let said = self.witness.seen.iter().filter(|(capture, _)| self.post.said(Topic::Captures, capture));
-        let (mut durable, mut deleted) = (BTreeSet::<i64>::new(), BTreeSet::new());
+        let (mut durable, mut deleted, mut merged) = (BTreeSet::<i64>::new(), BTreeSet::new(), BTreeSet::new());
         for content in said.map(|(_, seen)| &seen.content) {
             durable.extend(&content.hashes);
             deleted.extend(content.rows.iter().filter(|row| row.deleted).map(|row| row.id.as_str()));
+            merged.extend(content.aliases.iter().map(String::as_str));
         }
         // The watermark has whole seconds: what changes within that one may be in the answer or not, and comes next time.
         let then = self.story.at(watermark + 999);
-        let settled = self.story.at(watermark).into_iter().filter(|(_, version)| !version.silent);
+        let settled = self.story.at(watermark).into_iter().filter(|(_, version)| version.gone || !version.silent);
         for (id, version) in settled.filter(|(id, version)| then.get(id).is_some_and(|it| it.from == version.from)) {
             // The answers of one capture are made one after another, so a later one may have the version after it.
             let stored = |version: &Version| match (version.gone, version.silent) {
                 (false, _) => durable.contains(&version.hash),
                 (true, false) => deleted.contains(id),
-                // What it became a part of changed with it.
+                // It has no tombstone: what it became a part of names it, or is there as it became while the details
+                // of that capture are older.
                 (true, true) => {
-                    self.story.versions.iter().any(|it| it.from == version.from && durable.contains(&it.hash))
+                    let mut changed = self.story.versions.iter().filter(|it| it.from == version.from);
+                    let beyond = version.from > watermark && changed.any(|it| durable.contains(&it.hash));
+                    merged.contains(id) || beyond
                 }
             };
             let there = self.story.since(version).any(stored);

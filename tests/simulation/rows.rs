@@ -9,7 +9,7 @@ use chrono::DateTime;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use shared::csv::{Record, hash};
 use shared::dataset::Dataset;
-use shared::form::Form;
+use shared::form::{Form, Role};
 use shared::partition::Partition;
 use shared::table::{CAPTURE, FIRST_CAPTURE, FIRST_OBSERVED_AT, OBSERVED_AT, ROW_HASH, Value};
 
@@ -94,6 +94,15 @@ pub(crate) struct Content {
     pub(crate) unreadable: u64,
     /// The hashes of all of them as they came, without their details.
     pub(crate) hashes: BTreeSet<i64>,
+    /// What others of them are also called.
+    pub(crate) aliases: BTreeSet<String>,
+}
+
+impl Content {
+    fn names(&mut self, id: &str, ids: &Value) {
+        let Value::Text(ids) = ids else { return };
+        self.aliases.extend(ids.split(',').filter(|name| !name.is_empty() && *name != id).map(str::to_owned));
+    }
 }
 
 /// Shows the records of an answer.
@@ -105,16 +114,18 @@ pub(crate) fn each_record(form: &Form, text: &[u8], mut take: impl FnMut(&Record
 
 /// Reads the answers of a capture: details first, then the rows that they belong to.
 pub(crate) fn of_answers(dataset: &dyn Dataset, answers: &[Answer], capture: &str) -> Content {
-    let mut details = BTreeMap::new();
-    for answer in answers.iter().filter(|answer| !answer.form.has_rows()) {
+    let at = |name: &str| dataset.table().columns.iter().position(|column| column.name == name).unwrap();
+    let (id, time, updated, place, status) = (at("id"), at("time"), at("updated"), at("place"), at("status"));
+    let ids = at("ids");
+    let (mut content, mut details) = (Content::default(), BTreeMap::new());
+    for answer in answers {
+        let Role::Details(columns) = &answer.form.role else { continue };
         each_record(answer.form, &answer.text, |record| {
             let read = dataset.details(answer.form, record).unwrap();
+            content.names(&read.key, &read.values[ids - columns.start]);
             details.insert(read.key, read.hash);
         });
     }
-    let at = |name: &str| dataset.table().columns.iter().position(|column| column.name == name).unwrap();
-    let (id, time, updated, place, status) = (at("id"), at("time"), at("updated"), at("place"), at("status"));
-    let mut content = Content::default();
     for answer in answers.iter().filter(|answer| answer.form.has_rows()) {
         each_record(answer.form, &answer.text, |record| {
             content.hashes.insert(record.hash());
@@ -129,6 +140,7 @@ pub(crate) fn of_answers(dataset: &dyn Dataset, answers: &[Answer], capture: &st
                 let both = [record.hash(), *details].map(i64::to_le_bytes);
                 hash(both.iter().map(<[u8; 8]>::as_slice))
             };
+            content.names(&text(id), &values[ids]);
             content.rows.push(Row {
                 id: text(id),
                 hash: details.get(&text(id)).map_or_else(|| record.hash(), both),

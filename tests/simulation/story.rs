@@ -221,6 +221,8 @@ impl Story {
 
     fn leaves(&mut self, id: &str, at: i64, silent: bool) {
         let event = self.shown(at)[id].event.clone();
+        // As at the source, what was to come of it after that never does: what is merged is not deleted later.
+        self.versions.retain(|version| version.event.id() != id || version.from <= at);
         // No CSV has a row of it any more.
         self.versions.push(Version { from: at, hash: 0, silent, event, gone: true });
     }
@@ -330,4 +332,27 @@ fn fault(chance: &mut Chance) -> Fault {
         ]),
         _ => Fault::ConnectionReset { after: chance.below(200) },
     }
+}
+
+#[test]
+fn the_source_shows_what_the_story_tells() {
+    let (mut merged, mut deleted) = (0, 0);
+    for seed in 0..300 {
+        let mut story = Story::new(&mut Chance::new(seed), false, true);
+        let catalogue = story.take_catalogue();
+        for at in story.versions.iter().map(|version| version.from).chain([story.end.timestamp_millis()]) {
+            let told: BTreeMap<_, _> =
+                story.shown(at).into_iter().map(|(id, version)| (id.to_owned(), version.event.to_row())).collect();
+            let live = catalogue.live(millis(at));
+            let shown: BTreeMap<_, _> = live.iter().map(|event| (event.id().to_owned(), event.to_row())).collect();
+            assert_eq!(shown, told, "seed {seed} at {at}");
+            let gone = story.at(at).into_iter().filter(|(_, version)| version.gone);
+            let (absorbed, told): (BTreeMap<_, _>, BTreeMap<_, _>) = gone.partition(|(_, version)| version.silent);
+            let tombstones = catalogue.deleted(millis(at));
+            let shown: Vec<_> = tombstones.iter().map(Event::id).collect();
+            assert_eq!(shown, told.into_keys().collect::<Vec<_>>(), "tombstones of seed {seed} at {at}");
+            (merged, deleted) = (merged + absorbed.len(), deleted + shown.len());
+        }
+    }
+    assert!(merged > 0 && deleted > 0, "{merged} merged, {deleted} deleted");
 }

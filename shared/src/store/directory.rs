@@ -398,6 +398,17 @@ mod tests {
         upload
     }
 
+    #[test]
+    fn a_full_disk_is_no_fault_of_what_was_to_be_written() {
+        use crate::function::Failure;
+        let kind = |kind: io::ErrorKind| Failure::from(failed("write", "a", &kind.into()));
+        for full in [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded, io::ErrorKind::ReadOnlyFilesystem] {
+            assert!(matches!(kind(full), Failure::Blocked(_)), "{full}");
+        }
+        assert!(matches!(kind(io::ErrorKind::Interrupted), Failure::Transient(_)));
+        assert!(matches!(kind(io::ErrorKind::InvalidInput), Failure::Poison(_)));
+    }
+
     #[tokio::test]
     async fn writers_that_know_nothing_of_each_other_do_not_meet() {
         let temp = tempfile::tempdir().unwrap();

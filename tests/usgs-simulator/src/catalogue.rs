@@ -192,8 +192,17 @@ impl Catalogue {
 
     /// The events that the service lists at an instant, in no order.
     pub fn live(&self, at: DateTime<Utc>) -> Vec<Event> {
+        self.all(Kind::Live, at)
+    }
+
+    /// The tombstones of an instant, in no order.
+    pub fn deleted(&self, at: DateTime<Utc>) -> Vec<Event> {
+        self.all(Kind::Deleted, at)
+    }
+
+    fn all(&self, kind: Kind, at: DateTime<Utc>) -> Vec<Event> {
         let visible = (0..self.events.len()).filter_map(|event| self.visible(event, at.timestamp_millis()));
-        visible.filter(|version| version.kind == Kind::Live).map(Version::to_event).collect()
+        visible.filter(|version| version.kind == kind).map(Version::to_event).collect()
     }
 
     pub(crate) fn find(&self, id: &str) -> Option<usize> {
