@@ -1,0 +1,115 @@
+#!/usr/bin/env python3
+"""Checks SQL with ZetaSQL, the analyzer that BigQuery is made with, compiled to WebAssembly: names and types, and what
+BigQuery's grammar does not have. It runs nothing.
+
+It reads a document from standard input:
+
+    {"tables": {"raw.earthquakes": {"id": "STRING", "time": "TIMESTAMP"}},
+     "statements": [{"name": "models/a.sql", "sql": "select ...", "creates": "silver.a"}]}
+
+`sql` may be a script. What a statement creates, by CREATE or because `creates` says where the rows of a query go, is
+there for those after it. Each error is printed as `name: message`, and the exit code is then 1.
+"""
+
+import json
+import sys
+
+import sqlglot
+import zetasql.core.wasm_client as client
+import zetasql.types as types
+from zetasql.api import Analyzer, CatalogBuilder, TableBuilder
+from zetasql.api.type_factory import TypeFactory
+from zetasql.core.exceptions import ZetaSQLError
+from zetasql.types import AnalyzerOptions, LanguageOptions, TypeKind, ZetaSQLBuiltinFunctionOptions
+
+from statements import statements
+
+KINDS = {name: getattr(TypeKind, f"TYPE_{name}") for name in ("INT64", "STRING", "BYTES", "BOOL", "DATE", "TIME")}
+KINDS |= {name: getattr(TypeKind, f"TYPE_{name}") for name in ("DATETIME", "TIMESTAMP", "GEOGRAPHY", "NUMERIC")}
+KINDS |= {name: getattr(TypeKind, f"TYPE_{name}") for name in ("BIGNUMERIC", "JSON", "INTERVAL")}
+KINDS["FLOAT64"] = TypeKind.TYPE_DOUBLE
+
+
+def cached(Config=client.Config):
+    # Compiling the analyzer takes half a minute; the compiled one is kept in the user's cache folder.
+    config = Config()
+    config.cache = True
+    return config
+
+
+client.Config = cached
+
+
+def options():
+    language = LanguageOptions.maximum_features()
+    # As BigQuery: no INT32 or DOUBLE, and GEOGRAPHY.
+    language.product_mode = types.ProductMode.PRODUCT_EXTERNAL
+    # BigQuery takes QUALIFY without WHERE, which needs the word to be reserved.
+    language.reserved_keywords = ["QUALIFY"]
+    return AnalyzerOptions(
+        language_options=language,
+        error_message_mode=types.ErrorMessageMode.ERROR_MESSAGE_ONE_LINE,
+        prune_unused_columns=False,
+    )
+
+
+OPTIONS = options()
+
+
+class Catalog:
+    """Tables by their paths: the columns of each, by type."""
+
+    def __init__(self, tables):
+        self.tables = {}
+        for path, columns in tables.items():
+            self.add(path.split("."), {name: simple(kind) for name, kind in columns.items()})
+
+    def add(self, path, columns):
+        within = self.tables
+        for part in path[:-1]:
+            within = within.setdefault(part, {})
+        table = TableBuilder(path[-1])
+        for name, kind in columns.items():
+            table = table.add_column(name, kind)
+        within[path[-1]] = table.build()
+
+    def build(self):
+        functions = ZetaSQLBuiltinFunctionOptions(language_options=OPTIONS.language_options)
+        return nested(CatalogBuilder("bigquery").with_builtin_functions(functions).build(), self.tables)
+
+
+def nested(catalog, tables):
+    inner = {name: found for name, found in tables.items() if isinstance(found, dict)}
+    catalog.table = [found for name, found in tables.items() if name not in inner]
+    catalog.catalog = [nested(CatalogBuilder(name).build(), found) for name, found in inner.items()]
+    return catalog
+
+
+def simple(kind):
+    return TypeFactory.create_simple_type(KINDS[kind.upper()])
+
+
+def analyze(sql, creates, catalog):
+    """Analyzes a script, and adds what it creates to the catalogue."""
+    for statement, _ in statements(sql):
+        resolved = Analyzer(OPTIONS, catalog.build()).analyze_statement(statement)
+        columns = {one.name: one.column.type for one in getattr(resolved, "output_column_list", None) or []}
+        path = getattr(resolved, "name_path", None) or (creates and creates.split("."))
+        if columns and path:
+            catalog.add(path, columns)
+
+
+def main():
+    document = json.load(sys.stdin)
+    catalog, wrong = Catalog(document["tables"]), False
+    for one in document["statements"]:
+        try:
+            analyze(one["sql"], one.get("creates"), catalog)
+        except (ZetaSQLError, sqlglot.errors.TokenError) as error:
+            print(f"{one['name']}: {error}")
+            wrong = True
+    sys.exit(1 if wrong else 0)
+
+
+if __name__ == "__main__":
+    main()
