@@ -99,6 +99,12 @@ def analyze(sql, creates, catalog):
             catalog.add(path, columns)
 
 
+def sentence(error):
+    """An error in one line, with the place that comes after what it explains."""
+    whole = getattr(error, "raw_error", str(error))
+    return " ".join(whole.partition(", Message: ")[2].split()) or str(error)
+
+
 def main():
     document = json.load(sys.stdin)
     catalog, wrong = Catalog(document["tables"]), False
@@ -106,7 +112,7 @@ def main():
         try:
             analyze(one["sql"], one.get("creates"), catalog)
         except (ZetaSQLError, sqlglot.errors.TokenError) as error:
-            print(f"{one['name']}: {error}")
+            print(f"{one['name']}: {sentence(error)}")
             wrong = True
     sys.exit(1 if wrong else 0)
 

@@ -9,11 +9,16 @@ WEEK = ("SUNDAY", "MONDAY", "TUESDAY", "WEDNESDAY", "THURSDAY", "FRIDAY", "SATUR
 
 def parse(statement):
     try:
-        return sqlglot.parse_one(statement, read="bigquery")
+        tree = sqlglot.parse_one(statement, read="bigquery")
     except sqlglot.errors.ParseError as error:
         found = error.errors[0] if error.errors else {}
         where = f" at [{found.get('line')}:{found.get('col')}]" if found else ""
         raise InvalidQueryError(f"Syntax error: {found.get('description', error)}{where}", location="query") from error
+    if isinstance(tree, exp.Delete) and not tree.this:
+        # DELETE without FROM, which is read as MySQL's.
+        tree.set("this", tree.args["tables"][0])
+        tree.set("tables", None)
+    return tree
 
 
 def made_by(tree):

@@ -73,7 +73,7 @@ def split(script):
     for _, words in found:
         if words[0] in CONTROL or (words[0] == "BEGIN" and words[1:] not in ([], ["TRANSACTION"])):
             raise UnsupportedFeatureError(f"control flow of scripts is not emulated: {words[0]}")
-    return [text for text, _ in found]
+    return ["BEGIN TRANSACTION" if words == ["BEGIN"] else text for text, words in found]
 
 
 class Session:
@@ -112,6 +112,8 @@ class Session:
         for table in list(tree.find_all(exp.Table)):
             if "INFORMATION_SCHEMA" in table.sql().upper():
                 raise UnsupportedFeatureError("INFORMATION_SCHEMA is not emulated")
+            if table.args.get("version"):
+                raise UnsupportedFeatureError("FOR SYSTEM_TIME AS OF is not emulated")
             if isinstance(table.this, exp.Func):
                 continue
             if not table.db and table.name.lower() in named:
@@ -152,10 +154,15 @@ class Session:
     # --- Statements
 
     async def translate(self, tree):
-        sql = await rewrite_and_translate_statement(
-            prepared(tree).sql("bigquery"), project_id=self.project, ctx=self.ctx, caller=NOBODY, translator=translator
-        )
-        return mended(rewrite_table_refs(sql, self.project))
+        given = {"project_id": self.project, "ctx": self.ctx, "caller": NOBODY, "translator": translator}
+        try:
+            sql = await rewrite_and_translate_statement(prepared(tree).sql("bigquery"), **given)
+            return mended(rewrite_table_refs(sql, self.project))
+        except DomainError:
+            raise
+        except Exception as error:
+            # Not 500: a client would try that again.
+            raise UnsupportedFeatureError(f"this statement is not translated: {error}") from error
 
     def fetch(self, sql):
         try:
