@@ -12,8 +12,9 @@ use transform::project::{Model, Naming, Node, Project, RenderContext, combined_s
 
 /// What the analyzer has against a document, a line each.
 fn errors(document: &Value) -> Vec<String> {
-    let python = std::env::var("EMULATORS_PYTHON").expect("Python is prepared by tests/emulators/run");
-    let mut analyzer = Command::new(python)
+    let python = std::env::var("EMULATORS_PYTHON");
+    assert!(python.is_ok(), "a Python that has the analyzer is prepared by tests/emulators/run");
+    let mut analyzer = Command::new(python.unwrap())
         .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/emulators/services/analyzer.py"))
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -58,17 +59,22 @@ fn rendered(model: &Model, context: &RenderContext) -> String {
     model.render(context).unwrap().sql
 }
 
-/// A model from nothing; then, where it can be, for some changed days and for none; and with a list of what it holds.
+/// The columns that a model's yml describes, by their types.
+fn described(model: &Model) -> Value {
+    model.columns.iter().map(|column| json!([column.name, column.data_type])).collect()
+}
+
+/// A model from nothing; and, if it is incremental, for all days, for none and for some.
 fn forms(model: &Model) -> Vec<Value> {
     let creates = format!("{}.{}", model.schema, model.table);
     let full = rendered(model, &RenderContext::default());
-    let mut forms = vec![json!({ "name": model.path, "sql": full, "creates": creates })];
+    let mut forms = vec![json!({ "name": model.path, "sql": full, "creates": creates, "columns": described(model) })];
     for days in [json!(null), json!([]), json!(["2025-07-23", "2025-07-24", "2025-08-02"])] {
         let name = format!("{} for {days}", model.path);
         let vars = BTreeMap::from([("changed_partitions".to_owned(), days)]);
         let context = RenderContext { incremental: true, vars, ..RenderContext::default() };
         if model.is_incremental() {
-            forms.push(json!({ "name": name, "sql": rendered(model, &context) }));
+            forms.push(json!({ "name": name, "sql": rendered(model, &context), "columns": described(model) }));
         }
     }
     forms
@@ -76,7 +82,7 @@ fn forms(model: &Model) -> Vec<Value> {
 
 #[test]
 #[ignore = "tests/emulators/run starts what it needs"]
-fn bigquery_reads_every_model_and_its_tests() {
+fn bigquery_reads_every_model_as_it_is_described_and_its_tests() {
     let project = Project::embedded().unwrap();
     let mut statements: Vec<Value> = project.models().flat_map(forms).collect();
     let of_sources = project.sources().map(|source| format!("{}.{}", source.source, source.table));
@@ -97,14 +103,15 @@ fn a_statement_that_bigquery_would_not_take_is_named() {
                 delete from silver.days where day in (date '2025-07-23')";
     let statements = json!([
         { "name": "a script", "sql": made },
-        { "name": "a query", "sql": "select day from silver.days", "creates": "gold.days" },
+        { "name": "a query", "sql": "select day from silver.days", "creates": "gold.days", "columns": [["day", "date"]] },
         { "name": "no column", "sql": "select\n  nights from gold.days" },
         { "name": "no type", "sql": "select cast(id as double) from raw.quakes" },
         { "name": "no table", "sql": "select 1 from gold.nights" },
         { "name": "no comparison", "sql": "select id > 5 from raw.quakes" },
+        { "name": "no date", "sql": "select time as day from raw.quakes", "columns": [["day", "date"]] },
     ]);
     let errors = errors(&json!({ "tables": tables, "statements": statements }));
     let names: Vec<&str> = errors.iter().filter_map(|error| Some(error.split_once(": ")?.0)).collect();
-    assert_eq!(names, ["no column", "no type", "no table", "no comparison"], "{errors:?}");
+    assert_eq!(names, ["no column", "no type", "no table", "no comparison", "no date"], "{errors:?}");
     assert!(errors[0].ends_with("Unrecognized name: nights [at 2:3]"), "{errors:?}");
 }

@@ -5,10 +5,11 @@ BigQuery's grammar does not have. It runs nothing.
 It reads a document from standard input:
 
     {"tables": {"raw.earthquakes": {"id": "STRING", "time": "TIMESTAMP"}},
-     "statements": [{"name": "models/a.sql", "sql": "select ...", "creates": "silver.a"}]}
+     "statements": [{"name": "models/a.sql", "sql": "select ...", "creates": "silver.a", "columns": [["id", "STRING"]]}]}
 
 `sql` may be a script. What a statement creates, by CREATE or because `creates` says where the rows of a query go, is
-there for those after it. Each error is printed as `name: message`, and the exit code is then 1.
+there for those after it. `columns` are those that a query should have, in their order. Each error is printed as
+`name: message`, and the exit code is then 1.
 """
 
 import json
@@ -28,6 +29,7 @@ KINDS = {name: getattr(TypeKind, f"TYPE_{name}") for name in ("INT64", "STRING",
 KINDS |= {name: getattr(TypeKind, f"TYPE_{name}") for name in ("DATETIME", "TIMESTAMP", "GEOGRAPHY", "NUMERIC")}
 KINDS |= {name: getattr(TypeKind, f"TYPE_{name}") for name in ("BIGNUMERIC", "JSON", "INTERVAL")}
 KINDS["FLOAT64"] = TypeKind.TYPE_DOUBLE
+NAMES = {kind: name for name, kind in KINDS.items()}
 
 
 def cached(Config=client.Config):
@@ -90,13 +92,27 @@ def simple(kind):
 
 
 def analyze(sql, creates, catalog):
-    """Analyzes a script, and adds what it creates to the catalogue."""
+    """Analyzes a script, and adds what it creates to the catalogue. Returns the columns of its last statement."""
+    columns = {}
     for statement, _ in statements(sql):
         resolved = Analyzer(OPTIONS, catalog.build()).analyze_statement(statement)
         columns = {one.name: one.column.type for one in getattr(resolved, "output_column_list", None) or []}
         path = getattr(resolved, "name_path", None) or (creates and creates.split("."))
         if columns and path:
             catalog.add(path, columns)
+    return {name: NAMES.get(kind.type_kind, str(kind.type_kind)) for name, kind in columns.items()}
+
+
+def differences(found, described):
+    described = {name: kind.upper() for name, kind in described}
+    for name, kind in described.items():
+        if found.get(name) != kind:
+            yield f"{name} is described as {kind} and is {found.get(name, 'not there')}"
+    for name in found:
+        if name not in described:
+            yield f"{name} is not described"
+    if found == described and list(found) != list(described):
+        yield "the columns are described in another order"
 
 
 def sentence(error):
@@ -110,10 +126,13 @@ def main():
     catalog, wrong = Catalog(document["tables"]), False
     for one in document["statements"]:
         try:
-            analyze(one["sql"], one.get("creates"), catalog)
+            found = analyze(one["sql"], one.get("creates"), catalog)
+            errors = list(differences(found, one["columns"])) if "columns" in one else []
         except (ZetaSQLError, sqlglot.errors.TokenError) as error:
-            print(f"{one['name']}: {sentence(error)}")
-            wrong = True
+            errors = [sentence(error)]
+        for error in errors:
+            print(f"{one['name']}: {error}")
+        wrong = wrong or bool(errors)
     sys.exit(1 if wrong else 0)
 
 
