@@ -206,6 +206,7 @@ fn is_own(url: &reqwest::Url) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeMap;
 
     #[test]
     fn only_this_machine_is_asked_without_a_pause() {

@@ -1,5 +1,7 @@
 //! The program `fetch` as Cloud Run starts and ends it, with nothing behind it.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "these are parts of tests")]
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, ChildStderr, Command, Output, Stdio};

@@ -1,5 +1,7 @@
 //! The lines that Cloud Logging gets, as they come out.
 
+#![allow(clippy::unwrap_used, reason = "these are parts of tests")]
+
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex};
 

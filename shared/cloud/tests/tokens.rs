@@ -1,5 +1,7 @@
 //! Pushes with tokens of all kinds, as a service meets them: keys on loopback, signatures made here.
 
+#![allow(clippy::unwrap_used, reason = "these are parts of tests")]
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
