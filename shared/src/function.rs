@@ -1,6 +1,6 @@
 //! The runtime around a service: one typed handler, and everything that a push delivery needs before and after it.
 //!
-//! A service implements [`Function`] and is mounted with [`router`], or with [`router_with`] where anybody can reach it.
+//! A service implements [`Function`] and is mounted with [`router`], or with [`router_with`] where others can reach it.
 //! The runtime admits the request, reads the push envelope, carries the trace on, ends the work in time, and turns what
 //! the handler says into an HTTP status in one place, [`Failure::status`]: any 2xx acknowledges, 503 and 429 are sent
 //! again with backoff, other 4xx can never succeed and end as dead letters.

@@ -1,8 +1,8 @@
 //! The ports on Google Cloud: the lake in Cloud Storage, the bus on Pub/Sub; and what a service needs to run there.
 //!
-//! Each port stands for one resource that Terraform makes, and makes none itself. What it is asked is tried a limited number
-//! of times, [`RETRIES`], and never waited for longer than [`PATIENCE`]; then the error says whether it may succeed
-//! later.
+//! Each port stands for one resource that Terraform makes, and makes none itself. What it is asked is tried a limited
+//! number of times, [`RETRIES`], and never waited for longer than [`PATIENCE`]; then the error says whether it may
+//! succeed later.
 //!
 //! # What was tested
 //! The suites of the ports run on emulators, see `tests/emulators`: Google's own for Pub/Sub, a community one with

@@ -1,8 +1,8 @@
 //! Logs as Cloud Logging reads them: one JSON object a line, with severity, trace, span and labels.
 //!
-//! `tracing-stackdriver` writes the lines. It spells names in camel case and knows no trace but OpenTelemetry's, so each
-//! line is put right before it is written: the names of fields are as [`shared::metrics`] writes them, and what the span
-//! of a message says becomes `logging.googleapis.com/trace`, `spanId` and `labels`.
+//! `tracing-stackdriver` writes the lines. It spells names in camel case and knows no trace but OpenTelemetry's, so
+//! each line is put right before it is written: the names of fields are as [`shared::metrics`] writes them, and what
+//! the span of a message says becomes `logging.googleapis.com/trace`, `spanId` and `labels`.
 //! See <https://cloud.google.com/logging/docs/structured-logging>.
 
 use std::fmt::Display;

@@ -1,7 +1,7 @@
 //! Mounts a service: what happens to a push from its head to the answer.
 //!
-//! Invariant: nothing is read of a request that is not admitted, at most [`LARGEST_BODY`] of one that is, and of at most
-//! [`Terms::at_once`] requests at a time; each ends before its deadline, or when the process must end.
+//! Invariant: nothing is read of a request that is not admitted, at most [`LARGEST_BODY`] of one that is, and of at
+//! most [`Terms::at_once`] requests at a time; each ends before its deadline, or when the process must end.
 
 use std::sync::Arc;
 use std::time::Duration;
