@@ -3,9 +3,9 @@
 //! Invariant: a push is admitted only with a token whose signature, issuer, audience, e-mail address and times were all
 //! there and right. What is in a token is in no log, no error and no answer.
 //!
-//! IAM has asked for the same token before, so this is the second lock. Cloud Run may take the signature off a token
-//! when it has checked it, and puts `SIGNATURE_REMOVED_BY_GOOGLE` there; such a token proves nothing here, is refused,
-//! and the log says so.
+//! IAM has checked the same token before, so this is the second lock. Cloud Run takes the signature off some tokens
+//! when it has checked them, those in `X-Serverless-Authorization` and those of people, and puts
+//! `SIGNATURE_REMOVED_BY_GOOGLE` there. Such a token proves nothing here: it is refused, and the log says why.
 
 use std::error::Error as _;
 use std::time::Duration;

@@ -13,7 +13,7 @@ use shared::clock::System;
 use shared::dataset::Ask;
 use shared::function::{Admission, Envelope, Failure, Function, NotAdmitted, Received, Terms, router_with};
 use shared::message::{FetchRequest, Parcel};
-use shared::metrics::{BYTES_BILLED, ROWS_QUARANTINED};
+use shared::metrics::{self, BYTES_BILLED, ROWS_QUARANTINED};
 use shared::trace::Trace;
 use tower::ServiceExt;
 use tracing_subscriber::layer::SubscriberExt;
@@ -116,6 +116,35 @@ async fn a_line_of_a_handler_has_severity_trace_labels_and_metrics_by_their_name
     assert!(handled["duration_ms"].as_i64().is_some_and(|duration| duration >= 0), "{handled}");
     assert!(handled["lateness_s"].as_i64().is_some_and(|lateness| (90..150).contains(&lateness)), "{handled}");
     assert_eq!(handled[SPAN], query[SPAN]);
+}
+
+#[test]
+fn every_metric_keeps_its_name() {
+    let kept = Kept::default();
+    let writer = kept.clone();
+    let subscriber = tracing_subscriber::registry().with(cloud::logs::layer("strata-public", move || writer.clone()));
+    tracing::subscriber::with_default(subscriber, || {
+        tracing::info!(
+            { metrics::ROWS } = 1,
+            { metrics::ROWS_QUARANTINED } = 1,
+            { metrics::ROWS_AT_ONCE } = 1,
+            { metrics::PARTITIONS_CHANGED } = 1,
+            { metrics::ROWS_FAILING } = 1,
+            { metrics::PARTS } = 1,
+            { metrics::LATENESS_S } = 1,
+            { metrics::DURATION_MS } = 1,
+            { metrics::ATTEMPT } = 1,
+            { metrics::OUTCOME } = 1,
+            { metrics::DEAD_LETTER } = 1,
+            { metrics::BYTES_BILLED } = 1,
+            { metrics::SLOT_MS } = 1,
+            "all"
+        );
+    });
+    let line = kept.lines().pop().unwrap();
+    for name in metrics::ALL {
+        assert_eq!(line[name], json!(1), "{name} in {line}");
+    }
 }
 
 #[tokio::test]
