@@ -13,6 +13,7 @@ pub mod function;
 pub mod geojson;
 pub mod ledger;
 pub mod message;
+pub mod metrics;
 pub mod partition;
 pub mod retry;
 pub mod store;

@@ -1,7 +1,7 @@
 //! The one client that sources are asked with, and its manners: one request at a time, spaced; a source that asks for a
 //! pause gets it; an address that failed is not asked again while the failure is cached.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use crate::answer::{Answer, Broken, RefusedAnswer, Turn, innermost};
 use crate::reading::unpack_start;
+use crate::settings::Settings;
 
 const CONNECT: Duration = Duration::from_secs(10);
 /// Between two pieces of an answer.
@@ -28,21 +29,6 @@ const FAILURE_CACHE: Duration = Duration::from_secs(60);
 
 /// A source that asks for more is asked again all the same.
 const LONGEST_PAUSE: Duration = Duration::from_secs(24 * 3600);
-
-/// How to ask.
-#[derive(Debug, Clone, Default)]
-pub struct Settings {
-    /// Addresses to use instead of the sources' own, by dataset.
-    pub addresses: BTreeMap<String, String>,
-    /// At least this long between requests instead of what the sources wish: for a simulator.
-    pub spacing: Option<Duration>,
-    /// A failed address may be asked again after this long, if not after 60 s.
-    pub failure_cache: Option<Duration>,
-    /// A whole answer may take so long instead of 120 s.
-    pub patience: Option<Duration>,
-    /// Who to write to about these requests; sent with each of them.
-    pub contact: Option<String>,
-}
 
 /// Asks sources. Clones share the one connection and what is remembered.
 #[derive(Clone)]
@@ -220,6 +206,7 @@ fn is_own(url: &reqwest::Url) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeMap;
 
     #[test]
     fn only_this_machine_is_asked_without_a_pause() {

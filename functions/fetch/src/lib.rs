@@ -8,6 +8,7 @@ mod capture;
 mod client;
 mod cursor;
 mod reading;
+mod settings;
 
 use std::sync::Arc;
 
@@ -20,6 +21,7 @@ use shared::form::Form;
 use shared::function::{Failure, Function, Received};
 use shared::ledger::{Outcome, Output, Record};
 use shared::message::{CaptureStored, FetchRequest};
+use shared::metrics::{PARTS, ROWS};
 use shared::store::Store;
 use shared::trace::Trace;
 use shared::window;
@@ -28,7 +30,8 @@ use crate::answer::{Broken, RefusedAnswer};
 use crate::capture::{Capture, Captured};
 use crate::cursor::CursorObject;
 
-pub use client::{Client, Settings};
+pub use client::Client;
+pub use settings::{CONTACT, NoAddress, Settings};
 
 /// An answer that seems to be cut off, and is the same in so many attempts, is what the source has.
 const CUT_OFF_TRIES: u32 = 3;
@@ -74,7 +77,7 @@ impl Fetch {
     /// Publishes the parts of a request that is too large for one answer. Each has a window until it is stored, so the
     /// cursor may pass them.
     async fn split(&self, dataset: &dyn Dataset, parts: Vec<Ask>, trace: Trace) -> Result<(), Failure> {
-        tracing::info!(parts = parts.len(), "the request is split");
+        tracing::info!({ PARTS } = parts.len(), "the request is split");
         for ask in &parts {
             window::open(&*self.store, dataset.name(), ask, self.clock.now()).await?;
         }
@@ -201,7 +204,7 @@ impl Fetch {
         let rows = done.stored.as_ref().map_or(0, |stored| stored.rows(dataset));
         let answers = done.stored.iter().flat_map(|stored| &stored.answers);
         let outputs = answers.map(|it| Output { name: it.object.clone(), rows: it.records }).collect();
-        tracing::info!(rows, inputs = ?done.inputs, "fetched");
+        tracing::info!({ ROWS } = rows, inputs = ?done.inputs, "fetched");
         let record = Record {
             stage: Self::NAME.to_owned(),
             dataset: message.body.dataset.clone(),

@@ -29,6 +29,7 @@ use shared::dataset::{Dataset, Registry};
 use shared::function::{Failure, Function, Received};
 use shared::ledger::{Outcome, Output, Record};
 use shared::message::{CaptureStored, FetchRequest, LandedPartition, Message, Mode, PartitionsLanded, ToLand};
+use shared::metrics::{PARTITIONS_CHANGED, ROWS, ROWS_AT_ONCE, ROWS_QUARANTINED};
 use shared::store::{Store, read_json};
 use shared::table::Growth;
 use shared::warehouse::Warehouse;
@@ -116,10 +117,10 @@ impl Land {
         let Landed { counts, changed, outputs } = landed;
         tracing::info!(
             capture = %manifest.capture,
-            rows = counts.rows,
-            quarantined = counts.quarantined,
-            rows_at_once = counts.most_at_once,
-            changed = changed.len(),
+            { ROWS } = counts.rows,
+            { ROWS_QUARANTINED } = counts.quarantined,
+            { ROWS_AT_ONCE } = counts.most_at_once,
+            { PARTITIONS_CHANGED } = changed.len(),
             "a capture has landed"
         );
         let outcome = if changed.is_empty() { Outcome::Nothing } else { Outcome::Done };

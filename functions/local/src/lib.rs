@@ -38,7 +38,8 @@ const DATA_DIR: &str = "strata-data";
 /// [`Problem`] says why it could not, and with what exit code.
 pub async fn run(cli: Cli, mut stop: watch::Receiver<bool>, out: &mut impl Write) -> Result<(), Problem> {
     let mut parts = Parts::shipped()?;
-    parts.client = client_settings(&parts)?;
+    parts.client = fetch::Settings::from_variables(&parts.datasets, |name| std::env::var(name).ok())
+        .map_err(|error| Problem::Usage(error.to_string()))?;
     let data_dir = cli.place.data_dir.as_deref();
     match cli.command {
         Command::Up(options) => {
@@ -123,20 +124,6 @@ async fn once(command: Command, data_dir: Option<&Path>, parts: &Parts, out: &mu
 
 fn data(folder: &Folder, parts: &Parts) -> Data {
     Data::new(Arc::new(folder.store.clone()), parts)
-}
-
-/// How sources are asked, from the environment.
-fn client_settings(parts: &Parts) -> Result<fetch::Settings, Problem> {
-    let mut settings = fetch::Settings { contact: std::env::var("STRATA_CONTACT").ok(), ..Default::default() };
-    for dataset in parts.datasets.iter() {
-        let variable = dataset.source().address_variable();
-        let Ok(address) = std::env::var(variable) else { continue };
-        if !address.starts_with("http://") && !address.starts_with("https://") {
-            return Err(Problem::Usage(format!("{variable} is '{address}', which is no http address")));
-        }
-        settings.addresses.insert(dataset.name().to_owned(), address);
-    }
-    Ok(settings)
 }
 
 /// The folder to work on when no run makes it: the one that was named, else the one that is there.

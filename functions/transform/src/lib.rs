@@ -16,6 +16,7 @@ use shared::clock::SharedClock;
 use shared::function::{Failure, Function, Received};
 use shared::ledger::{Outcome, Output, Record};
 use shared::message::{GoldPublished, Mode, PartitionsLanded};
+use shared::metrics::ROWS_FAILING;
 use shared::store::Store;
 use shared::table::TableName;
 
@@ -54,7 +55,7 @@ impl Function for Transform {
         let tests = self.runner.test_changed(&report).await?;
         let failed: Vec<String> = tests.iter().filter(|test| test.is_error()).map(sentence).collect();
         for test in tests.iter().filter(|test| test.failures > 0) {
-            tracing::warn!(test = test.test, failures = test.failures, "a data test fails");
+            tracing::warn!(test = test.test, { ROWS_FAILING } = test.failures, "a data test fails");
         }
         if !report.changed.is_empty() && failed.is_empty() {
             let tables = report.changed.iter().map(|changed| (changed.table.clone(), changed.version)).collect();

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::Int64Type;
+use shared::metrics::ROWS;
 use shared::partition::Partition;
 use shared::table::TableName;
 use shared::warehouse::{
@@ -139,7 +140,7 @@ impl Runner {
             let (schema, table) = node.relation();
             let table = TableName::new(schema, table);
             if let Some(built) = built {
-                tracing::info!(%table, rows = built.rows, version = built.state.version, "built");
+                tracing::info!(%table, { ROWS } = built.rows, version = built.state.version, "built");
                 states.insert(table.clone(), Some(built.state.clone()));
                 report.built.push(BuiltTable { table: table.clone(), built });
             }

@@ -29,6 +29,48 @@ impl ConfigError {
     }
 }
 
+/// All settings that cannot be used, so that whoever sets them has to be told only once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigErrors(Vec<ConfigError>);
+
+impl std::error::Error for ConfigErrors {}
+
+impl fmt::Display for ConfigErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, error) in self.0.iter().enumerate() {
+            write!(f, "{}{error}", if index == 0 { "" } else { "; " })?;
+        }
+        Ok(())
+    }
+}
+
+impl From<ConfigError> for ConfigErrors {
+    fn from(error: ConfigError) -> Self {
+        Self(vec![error])
+    }
+}
+
+/// Notes what is wrong while settings are read.
+#[derive(Default)]
+pub(crate) struct Wrong(Vec<ConfigError>);
+
+impl Wrong {
+    /// The value, or its errors noted.
+    pub(crate) fn take<T>(&mut self, read: Result<T, impl Into<ConfigErrors>>) -> Option<T> {
+        read.map_err(|errors| self.0.extend(errors.into().0)).ok()
+    }
+
+    pub(crate) fn errors(self) -> ConfigErrors {
+        ConfigErrors(self.0)
+    }
+}
+
+/// A setting without which there is no service.
+pub(crate) fn required(variable: impl Fn(&str) -> Option<String>, name: &'static str) -> Result<String, ConfigError> {
+    let value = variable(name).filter(|value| !value.is_empty());
+    value.ok_or_else(|| ConfigError::new(name, "", "is not set"))
+}
+
 /// The name of a bucket.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BucketName(String);
@@ -148,20 +190,26 @@ impl Environment {
     /// emulators' variables.
     ///
     /// # Errors
-    /// When one is missing or cannot be used; it is named.
-    pub fn from_variables(variable: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
-        let set = |name| variable(name).filter(|value| !value.is_empty());
-        let required = |name| set(name).ok_or_else(|| ConfigError::new(name, "", "is not set"));
-        let emulators = Emulators::from_variables(&variable)?;
-        let environment = Self::new(&required(PROJECT)?, &required(ENVIRONMENT)?, emulators)?;
-        environment.with_limits(set)
+    /// When one is missing or cannot be used; all of them are named.
+    pub fn from_variables(variable: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigErrors> {
+        let mut wrong = Wrong::default();
+        let project = wrong.take(required(&variable, PROJECT));
+        let name = wrong.take(required(&variable, ENVIRONMENT));
+        let emulators = wrong.take(Emulators::from_variables(&variable));
+        match (project, name, emulators) {
+            (Some(project), Some(name), Some(emulators)) => {
+                Ok(Self::new(&project, &name, emulators)?.with_limits(&variable)?)
+            }
+            _ => Err(wrong.errors()),
+        }
     }
 
     /// The same with the location and the limit of bytes that the variables name, where they do.
     ///
     /// # Errors
     /// When the limit is no number.
-    pub fn with_limits(mut self, set: impl Fn(&'static str) -> Option<String>) -> Result<Self, ConfigError> {
+    pub fn with_limits(mut self, variable: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
+        let set = |name| variable(name).filter(|value| !value.is_empty());
         if let Some(location) = set(LOCATION) {
             self.location = location;
         }

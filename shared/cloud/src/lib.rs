@@ -1,8 +1,8 @@
-//! The ports on Google Cloud: the lake in Cloud Storage, the bus on Pub/Sub.
+//! The ports on Google Cloud: the lake in Cloud Storage, the bus on Pub/Sub; and what a service needs to run there.
 //!
-//! Each stands for one resource that Terraform makes, and makes none itself. What it is asked is tried a limited number
-//! of times, [`RETRIES`], and never waited for longer than [`PATIENCE`]; then the error says whether it may succeed
-//! later.
+//! Each port stands for one resource that Terraform makes, and makes none itself. What it is asked is tried a limited
+//! number of times, [`RETRIES`], and never waited for longer than [`PATIENCE`]; then the error says whether it may
+//! succeed later.
 //!
 //! # What was tested
 //! The suites of the ports run on emulators, see `tests/emulators`: Google's own for Pub/Sub, a community one with
@@ -11,13 +11,18 @@
 //! - what Cloud Storage answers when a precondition fails in a resumable upload, when a deleted object is deleted under
 //!   a precondition, when a session has expired, and when an object is written more than once a second (429);
 //! - the texts by which a bucket that does not exist is told from an object that does not;
-//! - the attempt count in pushes, ordering of retries and dead letters.
+//! - the attempt count in pushes, ordering of retries and dead letters;
+//! - whether Cloud Run leaves the signature on the tokens of pushes: where it does not, [`token`] refuses them all.
 
 pub mod bigquery;
 pub mod bucket;
 pub mod config;
+mod crypto;
+pub mod logs;
 pub mod pubsub;
 mod refusal;
+pub mod service;
+pub mod token;
 mod upload;
 
 use std::time::Duration;

@@ -23,7 +23,8 @@ use shared::partition::Partition;
 use shared::store::{Directory, Memory, Store};
 use shared::table::TableName;
 use shared::warehouse::{
-    Built, Extent, Layout, Materialization, ModelRun, Origin, PartitionBy, PartitionColumn, SeedRun, Warehouse, WarehouseError,
+    Built, Extent, Layout, Materialization, ModelRun, Origin, PartitionBy, PartitionColumn, SeedRun, Warehouse,
+    WarehouseError,
 };
 
 use crate::Embedded;
