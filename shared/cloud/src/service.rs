@@ -15,13 +15,14 @@ use shared::bus::Bus;
 use shared::clock::{SharedClock, System};
 use shared::function::{Function, Grace, Terms, router_with, serve};
 use shared::store::Store;
+use shared::warehouse::Warehouse;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{ConfigErrors, Environment};
 use crate::service::settings::Settings;
 use crate::token::PushTokens;
-use crate::{Bucket, ConnectError, PubSub, RETRIES, logs};
+use crate::{BigQuery, Bucket, ConnectError, PubSub, RETRIES, logs};
 
 /// Cloud Run kills the process 10 s after it told it to stop.
 const GRACE: Grace = Grace { work: Duration::from_secs(8), answers: Duration::from_secs(1) };
@@ -44,6 +45,15 @@ impl Ports {
         let store = Bucket::connect(environment.bucket.clone(), emulators, RETRIES).await?;
         let bus = PubSub::connect(environment.topics.clone(), emulators, RETRIES).await?;
         Ok(Self { environment, store: Arc::new(store), bus: Arc::new(bus), clock: Arc::new(System) })
+    }
+
+    /// The warehouse, which not every service has.
+    ///
+    /// # Errors
+    /// When there are no credentials for it.
+    pub async fn warehouse(&self) -> Result<Arc<dyn Warehouse>, ConnectError> {
+        let (store, clock) = (Arc::clone(&self.store), Arc::clone(&self.clock));
+        Ok(Arc::new(BigQuery::connect(&self.environment, store, clock, RETRIES).await?))
     }
 }
 
