@@ -2,4 +2,4 @@
 
 pub(crate) mod bus;
 pub(crate) mod store;
-mod warehouse;
+pub(crate) mod warehouse;

@@ -247,7 +247,8 @@ async fn a_reader_sees_one_commit(bench: &Arc<Bench>) {
     }
 }
 
-async fn conforms(store: Arc<dyn Store>, warehouse: Arc<dyn Warehouse>) {
+/// Checks a warehouse that is empty, over a store that holds its bronze objects.
+pub(crate) async fn conforms(store: Arc<dyn Store>, warehouse: Arc<dyn Warehouse>) {
     let bench = Arc::new(Bench::new(warehouse, store));
     loads_never_go_back(&bench).await;
     a_model_becomes_its_table(&bench).await;

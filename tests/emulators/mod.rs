@@ -6,6 +6,7 @@
 mod bus;
 mod sql;
 mod store;
+mod warehouse;
 
 use cloud::config::Emulators;
 use shared::clock::{Clock, System};

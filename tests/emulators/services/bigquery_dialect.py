@@ -93,6 +93,9 @@ def options(properties):
                 body["friendlyName"] = value.name
             case "labels":
                 body["labels"] = {pair.expressions[0].name: pair.expressions[1].name for pair in value.expressions}
+            # The emulator does not live that long.
+            case "expiration_timestamp":
+                pass
             case other:
                 raise UnsupportedFeatureError(f"the option {other} is not emulated")
     return body
