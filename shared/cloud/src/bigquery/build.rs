@@ -21,7 +21,6 @@ use super::sql;
 
 /// The rows of a merge, in a table of their own.
 struct Delta {
-    table: TableName,
     rows: u64,
     /// Where its rows go, and where those come from that they replace.
     partitions: BTreeSet<Option<Partition>>,
@@ -66,13 +65,33 @@ impl BigQuery {
     }
 
     async fn merge(&self, model: &ModelRun, found: Found, key: &[String]) -> Result<Built, WarehouseError> {
+        let of = &model.table;
+        let random = self.clock.random();
+        let table = TableName::new(&of.schema, format!("{}{}{random:032x}", of.table, sql::DELTA));
+        let merged = self.merge_through(&table, model, found, key).await;
+        // Where it is not known how the merge ended, somebody may still need the rows.
+        let unknown =
+            matches!(merged, Err(WarehouseError::Transient(_) | WarehouseError::Blocked(_) | WarehouseError::Store(_)));
+        if !unknown {
+            self.drop_delta(&table, &model.cause).await;
+        }
+        merged
+    }
+
+    async fn merge_through(
+        &self,
+        through: &TableName,
+        model: &ModelRun,
+        found: Found,
+        key: &[String],
+    ) -> Result<Built, WarehouseError> {
         let table = &model.table;
-        let delta = self.delta(model, key).await?;
+        let delta = self.delta(through, model, key).await?;
         if delta.rows == 0 {
             return self.nothing(model, found, delta.cost).await;
         }
         let columns = self.columns(table).await?;
-        let comes: Vec<String> = self.columns(&delta.table).await?;
+        let comes: Vec<String> = self.columns(through).await?;
         let ours = [sql::TO, sql::FROM, sql::THERE];
         if !comes.iter().filter(|name| !ours.contains(&name.as_str())).eq(columns.iter()) {
             let reason = "its columns are others than when it was built: build it in full".to_owned();
@@ -85,40 +104,33 @@ impl BigQuery {
             let unknown = delta.partitions.contains(&None);
             if unknown { format!("({known} or strata_there.{} is null)", sql::quoted(&by.field)) } else { known }
         });
-        let text = sql::merge(table, &delta.table, &columns, key, pruned.as_deref());
+        let text = sql::merge(table, through, &columns, key, pruned.as_deref());
         // What is without a partition has none that could be named.
         let extent = match by {
             Some(_) if !delta.partitions.contains(&None) => Extent::Partitions(touched),
             _ => Extent::Whole,
         };
-        let merged = self.commit(model, found, Statement::ours(text), extent).await;
-        self.drop_delta(&delta.table, &model.cause).await;
-        let (settled, record) = merged?;
+        let (settled, record) = self.commit(model, found, Statement::ours(text), extent).await?;
         let mut built = built(table, settled, &record, |_| delta.rows)?;
         built.cost += delta.cost;
         Ok(built)
     }
 
     /// Makes the rows of a merge a table, and lists what they touch.
-    async fn delta(&self, model: &ModelRun, key: &[String]) -> Result<Delta, WarehouseError> {
+    async fn delta(&self, table: &TableName, model: &ModelRun, key: &[String]) -> Result<Delta, WarehouseError> {
         let of = &model.table;
         let by = model.layout.partition_by.as_ref();
-        let random = self.clock.random();
-        let table = TableName::new(&of.schema, format!("{}__delta_{random:032x}", of.table));
-        let (before, after) = sql::delta(&table, of, by, key);
+        let (before, after) = sql::delta(table, of, by, key);
         let statement = Statement::around(&before, &model.sql, &after, &model.origin);
-        let job = Job {
-            id: self.job_id(of, &model.cause, &format!("delta-{random:032x}")),
-            work: Work::Statement(statement),
-        };
+        let job = Job { id: self.job_id(table, &model.cause, "delta"), work: Work::Statement(statement) };
         let cost = match self.client.run(of, &job).await? {
             Ended::Done { cost, .. } => cost,
             Ended::Failed(trouble) => return Err(trouble.of(of)),
         };
         let mut names: Vec<&str> = key.iter().map(String::as_str).collect();
         names.extend([sql::TO, sql::FROM, sql::THERE]);
-        let rows = self.client.list(&table, &names).await.map_err(|refusal| refusal.into_error(of))?;
-        let mut delta = Delta { table, rows: 0, partitions: BTreeSet::new(), cost };
+        let rows = self.client.list(table, &names).await.map_err(|refusal| refusal.into_error(of))?;
+        let mut delta = Delta { rows: 0, partitions: BTreeSet::new(), cost };
         let mut keys = BTreeSet::new();
         for row in rows {
             delta.rows += 1;

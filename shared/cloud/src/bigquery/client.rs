@@ -277,6 +277,31 @@ impl BigQueryClient {
         }
     }
 
+    /// Refuses what is not one query, such as a script or a statement that changes something. It is not billed.
+    async fn only_asks(&self, table: &TableName, statement: &Statement) -> Result<(), WarehouseError> {
+        let dry = model::job::Job {
+            configuration: Some(JobConfiguration {
+                dry_run: Some(true),
+                query: Some(self.statement(&statement.sql)),
+                ..JobConfiguration::default()
+            }),
+            job_reference: Some(JobReference {
+                location: self.location().map(str::to_owned),
+                ..JobReference::default()
+            }),
+            ..model::job::Job::default()
+        };
+        let planned = self.call(|| self.client.job().insert(self.project(), dry.clone())).await;
+        let planned = planned.map_err(|refusal| refusal.of_sql(table, statement))?;
+        let query = planned.statistics.and_then(|statistics| statistics.query);
+        match query.and_then(|query| query.statement_type) {
+            Some(kind) if kind != "SELECT" => {
+                Err(statement.error(None, format!("only queries are answered, and this is a {kind}")).into())
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Runs a query that answers.
     pub(crate) async fn answer(
         &self,
@@ -284,7 +309,8 @@ impl BigQueryClient {
         id: String,
         statement: Statement,
     ) -> Result<Answer, WarehouseError> {
-        let job = Job { id, work: Work::Statement(statement.clone()) };
+        self.only_asks(table, &statement).await?;
+        let job = Job { id, work: Work::Statement(statement) };
         let ended = self.end(table, &job).await.map_err(|refusal| refusal.into_error(table))?;
         if let Some(trouble) = trouble(&ended, table, &job.work) {
             return Err(trouble.of(table));

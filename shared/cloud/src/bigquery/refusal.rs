@@ -7,8 +7,8 @@ use gcp_bigquery_client::model::job::Job;
 use shared::table::TableName;
 use shared::warehouse::WarehouseError;
 
-use super::job::{Ended, Trouble, Work};
-use super::sql::STRAY;
+use super::job::{Ended, Statement, Trouble, Work};
+use super::sql::{DELTA, STRAY};
 use crate::refusal::sentence;
 
 /// Why a request was refused.
@@ -92,6 +92,15 @@ impl Refusal {
         }
     }
 
+    /// As the port says it of an SQL text.
+    pub(crate) fn of_sql(self, table: &TableName, statement: &Statement) -> WarehouseError {
+        match self {
+            Self::Permanent(reason) => of_sql(statement, reason).of(table),
+            Self::Missing(reason) if reason.contains("Not found: Table") => of_sql(statement, reason).of(table),
+            refusal => refusal.into_error(table),
+        }
+    }
+
     /// How a job ended whose request was refused: not at all when that may pass, else without having run.
     pub(crate) fn ended(self, table: &TableName) -> Result<Ended, WarehouseError> {
         match self {
@@ -126,7 +135,9 @@ pub(crate) fn trouble(job: &Job, table: &TableName, work: &Work) -> Option<Troub
         Refusal::Duplicate => Trouble::Transient("it was there already".to_owned()),
         Refusal::Blocked(message) => Trouble::Blocked(message),
         Refusal::Missing(message) => match work {
-            _ if message.contains(&format!("{}.{}", table.schema, table.table)) => Trouble::Gone(message),
+            _ if names(&message).any(|name| name == table.to_string()) => Trouble::Gone(message),
+            // The rows of a merge were kept for a day, and it comes later than that: it is planned again.
+            _ if names(&message).any(|name| name.contains(DELTA)) => Trouble::Transient(message),
             // A later write replaced the object before it was read, or it was lost: the load is decided again.
             Work::Load { .. } if message.contains("gs://") || message.contains("URI") => Trouble::Transient(message),
             Work::Statement(statement) if message.contains("Not found: Table") => of_sql(statement, message),
@@ -140,8 +151,14 @@ pub(crate) fn trouble(job: &Job, table: &TableName, work: &Work) -> Option<Troub
     })
 }
 
+/// The tables that a message names as `project:dataset.table`, with a partition or not.
+fn names(message: &str) -> impl Iterator<Item = &str> {
+    let words = message.split_whitespace().filter_map(|word| word.split_once(':'));
+    words.map(|(_, name)| name.split('$').next().unwrap_or(name).trim_end_matches([',', '.']))
+}
+
 /// An error of SQL at the place that its message names: `Syntax error: … at [2:8]`.
-fn of_sql(statement: &super::job::Statement, message: String) -> Trouble {
+fn of_sql(statement: &Statement, message: String) -> Trouble {
     let place = message.rsplit_once(" at [").and_then(|(said, place)| {
         let (line, column) = place.split_once(']')?.0.split_once(':')?;
         Some((said.to_owned(), line.parse::<u32>().ok()?, column.parse::<u32>().ok()?))
@@ -155,7 +172,6 @@ fn of_sql(statement: &super::job::Statement, message: String) -> Trouble {
 
 #[cfg(test)]
 mod tests {
-    use super::super::job::Statement;
     use super::*;
     use serde_json::json;
     use shared::store::Generation;
@@ -206,6 +222,8 @@ mod tests {
         assert_eq!(kind("backendError", "again", &load()), "transient");
         assert_eq!(kind("notFound", "Not found: URI gs://lake/bronze/a", &load()), "transient");
         assert_eq!(kind("notFound", "Not found: Table p:raw.quakes", &load()), "gone");
+        assert_eq!(kind("notFound", "Not found: Table p:raw.quakes$20250724 was not found", &load()), "gone");
+        assert_eq!(kind("notFound", "Not found: Table p:raw.quakes__delta_1 was not found", &sql), "transient");
         assert_eq!(kind("notFound", "Not found: Dataset p:raw was not found in location US", &load()), "blocked");
         assert_eq!(kind("invalid", "Provided Schema does not match Table p:raw.quakes$20250724", &load()), "rows");
         assert_eq!(kind("bytesBilledLimitExceeded", "Query exceeded limit for bytes billed: 1.", &sql), "blocked");

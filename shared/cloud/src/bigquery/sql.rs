@@ -110,6 +110,8 @@ pub(crate) fn delta(delta: &TableName, of: &TableName, by: Option<&PartitionBy>,
     (before, after)
 }
 
+/// What the name of a delta has after that of its table.
+pub(crate) const DELTA: &str = "__delta_";
 /// The column of a delta that says the partition that a row goes to.
 pub(crate) const TO: &str = "strata_to_partition";
 /// The column of a delta that says the partition that the row's key is in now.
