@@ -5,10 +5,12 @@ use std::io::Write;
 use std::process::{Command, Stdio};
 
 use arrow::datatypes::DataType;
+use cloud::bigquery::sql;
 use serde_json::{Value, json};
 use shared::datasets::shipped;
 use shared::table::TableName;
-use transform::project::{Model, Naming, Node, Project, RenderContext, combined_sql};
+use transform::project::{Materialized, Model, Naming, Node, Project, RenderContext, Strategy, combined_sql};
+use transform::run;
 
 /// What the analyzer has against a document, a line each.
 fn errors(document: &Value) -> Vec<String> {
@@ -64,6 +66,36 @@ fn described(model: &Model) -> Value {
     model.columns.iter().map(|column| json!([column.name, column.data_type])).collect()
 }
 
+/// What the warehouse runs for a model: a new table, a merge in two statements, an overwrite of partitions.
+fn around(model: &Model) -> Vec<Value> {
+    let table = TableName::new(&model.schema, &model.table);
+    let of = run::layout(model);
+    let columns: Vec<String> = model.columns.iter().map(|column| column.name.clone()).collect();
+    let days = ["2025-07-23", "2025-07-24"];
+    let vars = BTreeMap::from([("changed_partitions".to_owned(), json!(days))]);
+    let context = RenderContext { incremental: model.is_incremental(), vars, ..RenderContext::default() };
+    let partitions = days.iter().map(|day| day.parse().unwrap()).collect();
+    let model_sql = rendered(model, &context);
+    let script = match (&model.materialized, &of.partition_by) {
+        (Materialized::Incremental(Strategy::Merge { unique_key }), by) => {
+            let through = TableName::new(&model.schema, format!("{}__delta_1", model.table));
+            let (before, after) = sql::delta(&through, &table, by.as_ref(), unique_key);
+            let pruned = by.as_ref().map(|by| sql::in_partitions(by, "strata_there.", &partitions));
+            let merge = sql::merge(&table, &through, &columns, unique_key, pruned.as_deref());
+            format!("{before}\n{model_sql}\n{after};\n{merge}")
+        }
+        (Materialized::Incremental(Strategy::InsertOverwrite), Some(by)) => {
+            let (before, after) = sql::overwrite(&table, &columns, by, &partitions);
+            format!("{before}\n{model_sql}\n{after}")
+        }
+        _ => format!("create or replace table {}{} as\n{model_sql}", sql::name(&table), sql::layout(&of)),
+    };
+    let whole = rendered(model, &RenderContext::default());
+    let whole = format!("create or replace table {}{} as\n{whole}", sql::name(&table), sql::layout(&of));
+    let named = |what: &str, sql: String| json!({ "name": format!("{} of {table}", what), "sql": sql });
+    vec![named("a new table", whole), named("an increment", script)]
+}
+
 /// A model from nothing; and, if it is incremental, for all days, for none and for some.
 fn forms(model: &Model) -> Vec<Value> {
     let creates = format!("{}.{}", model.schema, model.table);
@@ -91,6 +123,7 @@ fn bigquery_reads_every_model_as_it_is_described_and_its_tests() {
             statements.push(json!({ "name": format!("tests of {name}"), "sql": sql }));
         }
     }
+    statements.extend(project.models().flat_map(around));
     let errors = errors(&json!({ "tables": given(&project), "statements": statements }));
     assert!(errors.is_empty(), "{}", errors.join("\n"));
 }

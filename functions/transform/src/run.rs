@@ -318,7 +318,8 @@ impl Runner {
     }
 }
 
-fn layout(model: &Model) -> Layout {
+/// Where the rows of a model's table lie.
+pub fn layout(model: &Model) -> Layout {
     let unique_key = match &model.materialized {
         Materialized::Incremental(Strategy::Merge { unique_key }) => unique_key.clone(),
         _ => Vec::new(),

@@ -12,7 +12,7 @@ pub mod load;
 pub mod record;
 mod refusal;
 pub mod settle;
-mod sql;
+pub mod sql;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

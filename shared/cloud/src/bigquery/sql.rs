@@ -10,7 +10,7 @@ use shared::warehouse::{Layout, PartitionBy, PartitionColumn};
 use super::columns::Column;
 
 /// A table's name in SQL.
-pub(crate) fn name(table: &TableName) -> String {
+pub fn name(table: &TableName) -> String {
     format!("`{}`.`{}`", table.schema, table.table)
 }
 
@@ -26,7 +26,7 @@ pub(crate) fn list(columns: &[String], before: &str) -> String {
 }
 
 /// `partition by` and `cluster by`, where the layout has them.
-pub(crate) fn layout(layout: &Layout) -> String {
+pub fn layout(layout: &Layout) -> String {
     let partition = layout.partition_by.as_ref().map(|by| {
         let field = quoted(&by.field);
         let by = match by.column {
@@ -43,7 +43,7 @@ pub(crate) fn layout(layout: &Layout) -> String {
 }
 
 /// A table of these columns, without rows. One that is there stays, unless it is made `afresh`.
-pub(crate) fn create(table: &TableName, columns: &[Column], by: &Layout, afresh: bool) -> String {
+pub fn create(table: &TableName, columns: &[Column], by: &Layout, afresh: bool) -> String {
     let columns: Vec<String> =
         columns.iter().map(|column| format!("  {} {}", quoted(&column.name), column.kind.to_lowercase())).collect();
     let (create, exists) = if afresh { ("create or replace table", "") } else { ("create table", "if not exists ") };
@@ -74,7 +74,7 @@ fn compared(by: &PartitionBy, of: &str) -> String {
 }
 
 /// That a row, named `of`, is of one of these partitions.
-pub(crate) fn in_partitions(by: &PartitionBy, of: &str, partitions: &BTreeSet<Partition>) -> String {
+pub fn in_partitions(by: &PartitionBy, of: &str, partitions: &BTreeSet<Partition>) -> String {
     let literals: Vec<String> = partitions.iter().map(|&partition| literal(by, partition)).collect();
     if literals.is_empty() { "false".to_owned() } else { format!("{} in ({})", compared(by, of), literals.join(", ")) }
 }
@@ -86,7 +86,7 @@ pub(crate) fn partition(by: &PartitionBy, of: &str) -> String {
 
 /// What stands before and after a model's SQL so that its rows, each with the partition that its key is in now, become
 /// a table of their own for a day.
-pub(crate) fn delta(delta: &TableName, of: &TableName, by: Option<&PartitionBy>, key: &[String]) -> (String, String) {
+pub fn delta(delta: &TableName, of: &TableName, by: Option<&PartitionBy>, key: &[String]) -> (String, String) {
     let before = format!(
         "create or replace table {}\n\
          options (expiration_timestamp = timestamp_add(current_timestamp(), interval 1 day))\n\
@@ -120,13 +120,7 @@ pub(crate) const FROM: &str = "strata_from_partition";
 pub(crate) const THERE: &str = "strata_is_there";
 
 /// Puts the rows of a delta into a table, in place of those with their keys, which are in `partitions`.
-pub(crate) fn merge(
-    table: &TableName,
-    delta: &TableName,
-    columns: &[String],
-    key: &[String],
-    pruned: Option<&str>,
-) -> String {
+pub fn merge(table: &TableName, delta: &TableName, columns: &[String], key: &[String], pruned: Option<&str>) -> String {
     let same = key.iter().map(|column| format!("strata_there.{0} = strata_delta.{0}", quoted(column)));
     let on: Vec<String> = same.chain(pruned.map(str::to_owned)).collect();
     let set: Vec<String> = columns.iter().map(|column| format!("{0} = strata_delta.{0}", quoted(column))).collect();
@@ -147,7 +141,7 @@ pub(crate) fn merge(
 pub(crate) const STRAY: &str = "a row of a partition that is not replaced";
 
 /// What stands before and after a model's SQL so that its rows replace those of `partitions`.
-pub(crate) fn overwrite(
+pub fn overwrite(
     table: &TableName,
     columns: &[String],
     by: &PartitionBy,
