@@ -80,7 +80,7 @@ impl Warehouse for BigQuery {
     }
 
     async fn state(&self, table: &TableName) -> Result<Option<TableState>, WarehouseError> {
-        let found = self.tables.find(table).await?;
+        let found = self.tables.read(table).await?;
         Ok(found.readable(table)?.state.clone())
     }
 

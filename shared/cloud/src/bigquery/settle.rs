@@ -179,7 +179,12 @@ impl Tables {
         Ok(objects.iter().filter_map(|object| table_of(&object.name)).collect())
     }
 
-    async fn read(&self, table: &TableName) -> Result<Found, WarehouseError> {
+    /// What there is, as of the latest commit that has ended. What is at work is left alone: who reads may not change
+    /// the table, and is told of the commit when it has ended, as of a later version than the one read here.
+    ///
+    /// # Errors
+    /// When the record cannot be read.
+    pub async fn read(&self, table: &TableName) -> Result<Found, WarehouseError> {
         let Some(object) = self.store.get(&object(table)).await? else { return Ok(Found::default()) };
         let generation = Some(object.generation);
         Ok(match serde_json::from_slice(&object.bytes) {

@@ -1,0 +1,200 @@
+//! What the warehouse makes of what BigQuery may answer: what is tried again and how often, that a job whose id is taken
+//! is waited for and not started again, and which errors end an attempt at once.
+
+#![allow(clippy::unwrap_used, reason = "these are parts of tests")]
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::Request;
+use axum::http::{Method, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use cloud::BigQuery;
+use cloud::config::{Emulators, Environment};
+use serde_json::{Value, json};
+use shared::clock::System;
+use shared::retry::Backoff;
+use shared::store::{Memory, Store, read_json};
+use shared::table::TableName;
+use shared::warehouse::{Built, Layout, Materialization, ModelRun, Origin, Warehouse, WarehouseError};
+
+const QUICK: Backoff = Backoff { first: Duration::from_millis(1), longest: Duration::from_millis(2), attempts: 3 };
+
+/// The jobs that were inserted, by their ids, each time; and the ids that were looked at.
+#[derive(Default)]
+struct Seen {
+    inserted: Vec<String>,
+    looked_at: usize,
+    configurations: Vec<Value>,
+}
+
+type Answer = Arc<dyn Fn(usize) -> (StatusCode, Value) + Send + Sync>;
+
+/// A warehouse on a service that answers the n-th insertion of a job and the n-th look at one as it is told, each from
+/// 0, and says of any table that it has two rows.
+async fn service(
+    store: &Memory,
+    insertion: impl Fn(usize) -> (StatusCode, Value) + Send + Sync + 'static,
+    look: impl Fn(usize) -> (StatusCode, Value) + Send + Sync + 'static,
+) -> (BigQuery, Arc<Mutex<Seen>>) {
+    let seen = Arc::new(Mutex::new(Seen::default()));
+    let (insertion, look): (Answer, Answer) = (Arc::new(insertion), Arc::new(look));
+    let notes = Arc::clone(&seen);
+    let router = Router::new().fallback(move |request: Request| async move {
+        let (parts, body) = request.into_parts();
+        let body = axum::body::to_bytes(body, 1 << 20).await.unwrap();
+        let mut notes = notes.lock().unwrap();
+        let (status, answer) = if parts.uri.path().contains("/tables/") {
+            (StatusCode::OK, table())
+        } else if parts.method == Method::POST {
+            let job: Value = serde_json::from_slice(&body).unwrap();
+            notes.inserted.push(job["jobReference"]["jobId"].as_str().unwrap_or_default().to_owned());
+            notes.configurations.push(job["configuration"].clone());
+            insertion(notes.inserted.len() - 1)
+        } else {
+            notes.looked_at += 1;
+            look(notes.looked_at - 1)
+        };
+        answered(status, &answer)
+    });
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+    (connect(&address, store).await, seen)
+}
+
+fn answered(status: StatusCode, answer: &Value) -> Response {
+    // What stands before BigQuery does not speak JSON.
+    let text = answer.as_str().map_or_else(|| answer.to_string(), str::to_owned);
+    (status, [(header::CONTENT_TYPE, "application/json")], text).into_response()
+}
+
+async fn connect(address: &str, store: &Memory) -> BigQuery {
+    let emulators = Emulators::from_variables(|name| name.starts_with("BIGQUERY").then(|| address.to_owned())).unwrap();
+    let environment = Environment::new("public", "dev", emulators).unwrap();
+    let lake: Arc<dyn Store> = Arc::new(store.clone());
+    BigQuery::connect(&environment, lake, Arc::new(System), QUICK).await.unwrap()
+}
+
+fn table() -> Value {
+    let reference = json!({ "projectId": "public", "datasetId": "gold", "tableId": "facts" });
+    json!({ "tableReference": reference, "schema": { "fields": [] }, "numRows": "2" })
+}
+
+fn job(state: &str) -> (StatusCode, Value) {
+    let query = json!({ "totalBytesBilled": "10485760", "totalSlotMs": "7" });
+    (StatusCode::OK, json!({ "status": { "state": state }, "statistics": { "query": query } }))
+}
+
+fn refused(code: u16, reason: &str) -> (StatusCode, Value) {
+    let message = format!("{reason}: says the service");
+    let error = json!({ "code": code, "message": message, "errors": [{ "reason": reason, "message": message }] });
+    (StatusCode::from_u16(code).unwrap(), json!({ "error": error }))
+}
+
+async fn build(warehouse: &BigQuery) -> Result<Built, WarehouseError> {
+    let model = ModelRun {
+        table: TableName::new("gold", "facts"),
+        materialization: Materialization::Table,
+        layout: Layout::default(),
+        sql: "select 1 as n".to_owned(),
+        origin: Origin::new("models/facts.sql"),
+        definition: "first".to_owned(),
+        inputs: BTreeMap::new(),
+        expected: None,
+        cause: "run".to_owned(),
+    };
+    warehouse.build(model).await
+}
+
+/// Whether the table's record names jobs at work.
+async fn at_work(store: &Memory) -> bool {
+    let record: Value = read_json(store, "warehouse/gold/facts/record.json").await.unwrap().value.unwrap();
+    !record["running"].is_null()
+}
+
+#[tokio::test]
+async fn what_may_pass_is_tried_again_with_the_same_job() {
+    let answers = [refused(503, "backendError"), refused(403, "rateLimitExceeded"), job("DONE")];
+    let store = Memory::default();
+    let (warehouse, seen) = service(&store, move |n| answers[n].clone(), |_| unreachable!()).await;
+    let built = build(&warehouse).await.unwrap();
+    assert_eq!((built.rows, built.cost.bytes_billed, built.cost.slot_ms), (2, 10_485_760, 7));
+    assert!(!at_work(&store).await);
+    let seen = seen.lock().unwrap();
+    assert_eq!(seen.inserted.len(), 3);
+    assert!(seen.inserted.iter().all(|id| *id == seen.inserted[0]), "{:?}", seen.inserted);
+    assert!(seen.inserted[0].starts_with("strata-dev-gold-facts-run-"), "{:?}", seen.inserted);
+    let configuration = &seen.configurations[0];
+    assert_eq!(configuration["labels"], json!({ "strata_env": "dev", "dataset": "gold", "table": "facts" }));
+    assert_eq!(configuration["query"]["maximumBytesBilled"], json!((10_u64 << 30).to_string()));
+    assert_eq!(configuration["query"]["query"], json!("create or replace table `gold`.`facts` as\nselect 1 as n\n"));
+}
+
+#[tokio::test]
+async fn a_job_that_was_started_before_is_waited_for() {
+    let looks = [refused(503, "backendError"), job("PENDING"), job("RUNNING"), job("DONE")];
+    let (warehouse, seen) = service(&Memory::default(), |_| refused(409, "duplicate"), move |n| looks[n].clone()).await;
+    assert_eq!(build(&warehouse).await.unwrap().rows, 2);
+    let seen = seen.lock().unwrap();
+    assert_eq!((seen.inserted.len(), seen.looked_at), (1, 4));
+}
+
+#[tokio::test]
+async fn a_job_whose_end_is_not_known_is_finished_by_the_next_who_comes() {
+    let fails = |_| refused(503, "backendError");
+    let store = Memory::default();
+    let (warehouse, seen) = service(&store, |_| job("RUNNING"), fails).await;
+    let error = build(&warehouse).await.unwrap_err();
+    assert!(matches!(error, WarehouseError::Transient(_)), "{error:?}");
+    assert!(at_work(&store).await);
+    assert_eq!(seen.lock().unwrap().looked_at, 3);
+
+    // Another process, to which the service speaks again.
+    let (other, later) = service(&store, |_| refused(409, "duplicate"), |_| job("DONE")).await;
+    let facts = TableName::new("gold", "facts");
+    assert_eq!(other.state(&facts).await.unwrap(), None, "who only reads changes nothing");
+    assert!(matches!(build(&other).await, Err(WarehouseError::Conflict(_))), "there is a table now");
+    assert_eq!(other.state(&facts).await.unwrap().unwrap().rows, Some(2));
+    assert!(!at_work(&store).await);
+    assert_eq!(later.lock().unwrap().inserted, seen.lock().unwrap().inserted, "the same job");
+}
+
+#[tokio::test]
+async fn each_refusal_ends_an_attempt_in_its_way() {
+    let table = [
+        (refused(500, "internalError"), "transient", 3),
+        (refused(429, ""), "transient", 3),
+        ((StatusCode::BAD_GATEWAY, json!("<html>")), "transient", 3),
+        (refused(401, "authError"), "blocked", 1),
+        (refused(403, "accessDenied"), "blocked", 1),
+        (refused(403, "quotaExceeded"), "blocked", 1),
+        (refused(404, "notFound"), "blocked", 1),
+        (refused(400, "invalid"), "rows", 1),
+    ];
+    for (answer, kind, attempts) in table {
+        let said = answer.1.to_string();
+        let (warehouse, seen) = service(&Memory::default(), move |_| answer.clone(), |_| unreachable!()).await;
+        let error = build(&warehouse).await.unwrap_err();
+        let found = match &error {
+            WarehouseError::Transient(_) => "transient",
+            WarehouseError::Blocked(_) => "blocked",
+            WarehouseError::Rows { .. } => "rows",
+            _ => "another",
+        };
+        assert_eq!((found, seen.lock().unwrap().inserted.len()), (kind, attempts), "{said}: {error}");
+        assert!(!error.to_string().contains('\n'), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_service_that_is_not_there_is_transient() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    drop(listener);
+    let warehouse = connect(&address, &Memory::default()).await;
+    let error = build(&warehouse).await.unwrap_err();
+    assert!(matches!(error, WarehouseError::Transient(_)), "{error:?}");
+}
