@@ -3,13 +3,12 @@
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
-use clap::Parser;
 use strata::cli::{Cli, Command};
 use strata::problem::{Problem, Results};
 use tokio::sync::watch;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::read(std::env::args_os()).unwrap_or_else(|error| error.exit());
     match start(cli) {
         // A reader that is gone has seen enough.
         Ok(()) | Err(Problem::ReaderGone) => ExitCode::SUCCESS,

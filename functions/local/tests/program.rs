@@ -116,6 +116,49 @@ fn wrong_usage_and_failures_say_so_in_one_sentence_with_their_exit_code() {
 }
 
 #[test]
+fn the_cloud_refuses_what_it_cannot_do_or_nobody_agreed_to_before_it_is_asked() {
+    let sentence = |line: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_strata"));
+        for variable in ["STRATA_PROJECT", "STRATA_ENV", "STRATA_DATA_DIR", "STRATA_LOG"] {
+            command.env_remove(variable);
+        }
+        // Whoever asked these would not end with 2.
+        for emulator in ["STORAGE_EMULATOR_HOST", "STORAGE_EMULATOR_GRPC_HOST", "PUBSUB_EMULATOR_HOST"] {
+            command.env(emulator, NOWHERE);
+        }
+        let output = command.args(line.split(' ')).env("BIGQUERY_EMULATOR_HOST", NOWHERE).stdin(Stdio::null()).output();
+        let output = output.unwrap();
+        let errors = String::from_utf8(output.stderr).unwrap();
+        assert_eq!((output.status.code(), output.stdout.len()), (Some(2), 0), "{line}: {errors}");
+        errors
+    };
+    for (line, said) in [
+        ("status --target gcp", "--project"),
+        ("up --target gcp", "terraform apply"),
+        ("ingest x.csv --dataset earthquakes --target gcp", "strata backfill"),
+        ("build --full-refresh --compare --target gcp --project p", "--compare"),
+        ("status --target gcp --project p --data-dir x", "--data-dir"),
+        ("status --project p", "--target gcp"),
+        ("status --target gcp --project P", "project 'P'"),
+        ("status --target gcp --project p --env Dev", "STRATA_ENV 'Dev'"),
+        ("tick volcanoes --target gcp --project p", "unknown dataset 'volcanoes'"),
+        ("replay earthquakes --day 2025-07-24 --seek land", "--target gcp"),
+        ("replay earthquakes --day 2025-07-24 --seek fetch --target gcp --project p", "--from source"),
+        ("replay earthquakes --day 2025-07-24 --seek land --from raw --target gcp --project p", "--from"),
+        ("replay earthquakes --day 2999-01-01 --seek land --target gcp --project p --yes", "has not begun"),
+        ("replay earthquakes --day 2025-07-24 --seek land --target gcp --project p", "strata-dev-land"),
+        ("backfill earthquakes --start 2024-01-01 --end 2025-01-01 --target gcp --project p", "366 days"),
+        ("backfill earthquakes --start 2025-01-02 --end 2025-01-01 --target gcp --project p", "is not before the end"),
+        ("build --full-refresh --target gcp --project p", "10,737,418,240 bytes"),
+    ] {
+        assert!(sentence(line).contains(said), "{line}: {}", sentence(line));
+    }
+    for line in ["build --full-refresh", "replay earthquakes --day 2025-07-24 --seek land"] {
+        assert!(sentence(&format!("{line} --target gcp --project p")).contains("--yes"), "{line}");
+    }
+}
+
+#[test]
 fn without_a_network_the_recorded_month_runs_loudly_in_a_folder_of_its_own() {
     let temp = tempfile::tempdir().unwrap();
     let folder = temp.path().join("data");
