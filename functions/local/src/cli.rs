@@ -174,6 +174,12 @@ pub enum Command {
         #[arg(long, value_enum, default_value_t = StatusFormat::Table)]
         format: StatusFormat,
     },
+    /// Describe the tables: their columns, tests and rows, and what reads what
+    Docs {
+        /// The folder for the pages
+        #[arg(long, value_name = "DIR", default_value = "strata-docs")]
+        out: PathBuf,
+    },
 }
 
 /// How `up` runs.

@@ -28,7 +28,7 @@ use crate::pipeline::{Data, Parts};
 use crate::problem::Problem;
 use crate::report::{Report, charge, thousands};
 use crate::status::{self, Counting};
-use crate::{operate, replay, rows};
+use crate::{docs, operate, replay, rows};
 
 /// A backfill of more days than this is asked about.
 const MANY_DAYS: i64 = 31;
@@ -74,6 +74,8 @@ pub async fn run(command: Command, place: &Place, parts: &Parts, out: &mut impl 
             operate::passed(errors)
         }
         Command::Query { sql, format } => {
+            // BigQuery would run any statement, and the laptop none but a query.
+            embedded::sql::one_query(&sql).map_err(Problem::Failed)?;
             let answer = cloud.data().await?.warehouse.query(&sql, &Origin::new("query")).await?;
             rows::print(&answer, format, out)?;
             billed(answer.cost)
@@ -88,6 +90,9 @@ pub async fn run(command: Command, place: &Place, parts: &Parts, out: &mut impl 
             };
             let data = cloud.data().await?;
             status::print(cloud.place(), &data, &parts.datasets, counting.as_ref(), format, out).await
+        }
+        Command::Docs { out: folder } => {
+            docs::write(&parts.project, Some(&*cloud.data().await?.warehouse), &folder, out).await
         }
         Command::Up(_) | Command::Ingest { .. } => Err(Problem::Failed("this command has no cloud".to_owned())),
     }

@@ -4,6 +4,7 @@ pub mod ask;
 pub mod census;
 pub mod cli;
 pub mod compare;
+pub mod docs;
 pub mod folder;
 pub mod gcp;
 pub mod lateness;
@@ -147,6 +148,10 @@ async fn local(command: Command, data_dir: Option<&Path>, parts: &Parts, out: &m
                 Some(simulator) => Ok(simulator.shutdown().await?),
                 None => Ok(()),
             }
+        }
+        Command::Docs { out: pages } => {
+            let data = Folder::find(&existing(data_dir))?.map(|folder| data(&folder, parts));
+            docs::write(&parts.project, data.as_ref().map(|data| &*data.warehouse), &pages, out).await
         }
     }
 }

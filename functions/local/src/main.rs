@@ -21,7 +21,10 @@ fn main() -> ExitCode {
 }
 
 fn start(cli: Cli) -> Result<(), Problem> {
-    let works = !matches!(cli.command, Command::Query { .. } | Command::Status { .. } | Command::Test { .. });
+    let works = !matches!(
+        cli.command,
+        Command::Query { .. } | Command::Status { .. } | Command::Test { .. } | Command::Docs { .. }
+    );
     let quiet = io::stderr().is_terminal() || !works;
     shared::telemetry::start(if quiet { "warn" } else { "info" }).map_err(Problem::Failed)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;

@@ -80,6 +80,9 @@ fn the_sample_runs_is_queryable_adds_up_and_does_not_change_when_it_runs_again()
     assert_eq!((&dataset["rows_in"], &dataset["rows_kept"]), (&11_146.into(), &11_146.into()));
     assert_eq!((&dataset["reconciles"], &status["messages_waiting"]), (&true.into(), &0.into()));
     assert!(!succeed(&folder, &["test"]).contains("FAILS"));
+    let pages = temp.path().join("docs");
+    succeed(&folder, &["docs", "--out", pages.to_str().unwrap()]);
+    assert!(std::fs::read_to_string(pages.join("README.md")).unwrap().contains("11,146 rows, version "));
 
     let before = tables(&folder);
     succeed(&folder, &["up", "--sample", "--once"]);
