@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use chrono::{NaiveDate, TimeDelta, Utc};
-use cloud::config::Environment;
+use cloud::config::{Emulators, Environment};
 use cloud::{BigQuery, Bucket, PubSub, RETRIES};
 use land::Land;
 use reqwest::Client;
@@ -32,17 +32,20 @@ struct Deployed {
 impl Deployed {
     async fn new() -> Self {
         let environment = Environment::new(&own("operate"), "test", emulators()).unwrap();
+        let Emulators { storage, pubsub, bigquery } = &environment.emulators;
+        let all = storage.is_some() && pubsub.is_some() && bigquery.is_some();
+        assert!(all, "the emulators are started by tests/emulators/run");
         // A client of Google's chooses the cryptography for all clients of this process.
         PubSub::connect(environment.topics.clone(), &environment.emulators, RETRIES).await.unwrap();
         let here = Self { environment, client: Client::new() };
         let project = &here.environment.project;
-        let storage = &here.environment.emulators.storage.as_ref().expect("tests/emulators/run starts it").http;
+        let storage = &here.environment.emulators.storage.as_ref().unwrap().http;
         let buckets = format!("{}/storage/v1/b?project={project}", storage.as_str());
         make(here.client.post(buckets), &json!({ "name": here.environment.bucket.to_string() })).await;
         for topic in Topic::ALL {
             make(here.client.put(here.pubsub(&here.environment.topics.path(topic))), &json!({})).await;
         }
-        let bigquery = here.environment.emulators.bigquery.as_ref().expect("tests/emulators/run starts it");
+        let bigquery = here.environment.emulators.bigquery.as_ref().unwrap();
         let datasets = format!("{}/bigquery/v2/projects/{project}/datasets", bigquery.as_str());
         for dataset in ["raw", "silver", "gold", "ops"] {
             let reference = json!({ "projectId": project, "datasetId": dataset });
@@ -52,7 +55,7 @@ impl Deployed {
     }
 
     fn pubsub(&self, path: &str) -> String {
-        let emulator = self.environment.emulators.pubsub.as_ref().expect("tests/emulators/run starts it");
+        let emulator = self.environment.emulators.pubsub.as_ref().unwrap();
         format!("{}/v1/{path}", emulator.as_str())
     }
 
