@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::capture::CaptureId;
 use crate::clock::Timestamp;
 use crate::store::{Precondition, Store, StoreError, read_each_json, write_json};
+use crate::warehouse::Cost;
 
 /// How a stage ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,6 +58,9 @@ pub struct Record {
     pub rows_quarantined: u64,
     /// What was written, with its rows.
     pub outputs: Vec<Output>,
+    /// What the warehouse charged for the delivery that wrote this record; failed ones before it are not in it.
+    #[serde(default, skip_serializing_if = "Cost::is_nothing")]
+    pub cost: Cost,
     /// How it ended.
     #[serde(flatten)]
     pub outcome: Outcome,

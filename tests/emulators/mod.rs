@@ -4,6 +4,7 @@
 //! What the emulators do not show is said in the crate `cloud`.
 
 mod bus;
+mod operate;
 mod sql;
 mod store;
 mod warehouse;

@@ -95,7 +95,7 @@ async fn a_run_that_died_before_its_tests_is_tested_when_it_is_delivered_again()
     assert!(again.built.is_empty());
     let tested = runner.test_changed(&again).await.unwrap();
     assert_eq!(tested, runner.test_changed(&first).await.unwrap());
-    assert!(tested.iter().any(|test| test.test.contains("fct_earthquakes")), "{tested:?}");
+    assert!(tested.results.iter().any(|test| test.test.contains("fct_earthquakes")), "{tested:?}");
 }
 
 pub(super) const EVENTS: &str = "select event_id, event_date, magnitude from fct_earthquakes order by event_id";

@@ -24,6 +24,7 @@ use shared::message::{CaptureStored, FetchRequest};
 use shared::metrics::{PARTS, ROWS};
 use shared::store::Store;
 use shared::trace::Trace;
+use shared::warehouse::Cost;
 use shared::window;
 
 use crate::answer::{Broken, RefusedAnswer};
@@ -218,6 +219,7 @@ impl Fetch {
             rows_kept: rows,
             rows_quarantined: 0,
             outputs,
+            cost: Cost::default(),
             outcome: done.outcome,
         };
         Ok(record.write(&*self.store, message.published_at).await?)

@@ -32,7 +32,7 @@ use shared::message::{CaptureStored, FetchRequest, LandedPartition, Message, Mod
 use shared::metrics::{PARTITIONS_CHANGED, ROWS, ROWS_AT_ONCE, ROWS_QUARANTINED};
 use shared::store::{Store, read_json};
 use shared::table::Growth;
-use shared::warehouse::Warehouse;
+use shared::warehouse::{Cost, Warehouse};
 
 pub use again::{Damaged, damaged, partitions};
 
@@ -189,6 +189,7 @@ fn record(message: &Received<ToLand>) -> Record {
         rows_kept: 0,
         rows_quarantined: 0,
         outputs: Vec::new(),
+        cost: Cost::default(),
         outcome: Outcome::Nothing,
     }
 }

@@ -11,10 +11,8 @@ use shared::dataset::{Cursor, Dataset};
 use shared::store::read_json;
 use shared::warehouse::{Origin, Warehouse};
 
-use crate::folder::Folder;
-use crate::pipeline::{Data, Parts};
+use crate::pipeline::Data;
 use crate::problem::Problem;
-use crate::session::with_source;
 
 /// A window of the rows' own time, and how many rows it has.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -35,16 +33,13 @@ pub struct Counted {
 /// # Errors
 /// [`Problem::Unreachable`] when the source does not answer.
 pub async fn take(
-    folder: &Folder,
     data: &Data,
-    parts: &Parts,
+    client: &fetch::Client,
     dataset: &dyn Dataset,
     days: u32,
 ) -> Result<Vec<Counted>, Problem> {
     let cursor = read_json::<Cursor>(&*data.store, &format!("state/{}/cursor.json", dataset.name())).await?.value;
     let Some(Cursor { watermark, .. }) = cursor else { return Ok(Vec::new()) };
-    let (parts, simulator) = with_source(folder.world, parts).await?;
-    let client = fetch::Client::new(parts.client).map_err(Problem::Failed)?;
     let mut counted = Vec::new();
     for day in (0..days).rev() {
         let end = watermark - TimeDelta::days(i64::from(day));
@@ -53,9 +48,6 @@ pub async fn take(
         let source = client.count(dataset, &census.query).await?;
         let ours = number(&data.warehouse, &census.sql).await?;
         counted.push(Counted { start, end, source, ours });
-    }
-    if let Some(simulator) = simulator {
-        simulator.shutdown().await?;
     }
     Ok(counted)
 }

@@ -1,11 +1,14 @@
 //! The command line.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use chrono::{DateTime, NaiveDate, NaiveDateTime, NaiveTime, Utc};
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::parser::ValueSource;
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use shared::clock::Timestamp;
 
+use crate::problem::Problem;
 use crate::rows::Format;
 
 /// Keeps public datasets fresh, complete and queryable.
@@ -29,13 +32,59 @@ pub struct Place {
     /// The folder with the data [default: ./strata-data]
     #[arg(long, global = true, env = "STRATA_DATA_DIR", value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
+    /// With --target gcp: the Google Cloud project
+    #[arg(long, global = true, env = "STRATA_PROJECT")]
+    pub project: Option<String>,
+    /// With --target gcp: the environment in the project
+    #[arg(long, global = true, env = "STRATA_ENV", default_value = "dev")]
+    pub env: String,
+    /// With --target gcp: do what costs or deletes without asking
+    #[arg(long, global = true)]
+    pub yes: bool,
+    /// Which of these were said on the command line, rather than set in the process's environment.
+    #[arg(skip)]
+    said: Vec<&'static str>,
+}
+
+impl Place {
+    /// Checks that what was said belongs to the target.
+    ///
+    /// # Errors
+    /// [`Problem::Usage`] when it belongs to another.
+    pub fn check(&self) -> Result<(), Problem> {
+        let wrong = |flags: &[&str]| self.said.iter().any(|said| flags.contains(said));
+        let reason = match self.target {
+            Target::Gcp if wrong(&["data_dir"]) => {
+                "--data-dir names a folder on this machine, and --target gcp works on none"
+            }
+            Target::Local if wrong(&["project", "env"]) => "--project and --env belong to --target gcp",
+            _ => return Ok(()),
+        };
+        Err(Problem::Usage(reason.to_owned()))
+    }
+}
+
+impl Cli {
+    /// Reads a command line, the program's name first.
+    ///
+    /// # Errors
+    /// What is wrong with it, or the help that it asks for.
+    pub fn read(line: impl IntoIterator<Item: Into<OsString> + Clone>) -> Result<Self, clap::Error> {
+        let matches = Self::command().try_get_matches_from(line)?;
+        let mut cli = Self::from_arg_matches(&matches)?;
+        let said = |id: &&str| matches.value_source(id) == Some(ValueSource::CommandLine);
+        cli.place.said = ["data_dir", "project", "env"].into_iter().filter(said).collect();
+        Ok(cli)
+    }
 }
 
 /// Where the pipeline runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Target {
-    /// In this process.
+    /// In this process
     Local,
+    /// In a project on Google Cloud
+    Gcp,
 }
 
 /// The commands.
@@ -75,6 +124,10 @@ pub enum Command {
         /// From where
         #[arg(long, value_enum, default_value_t = From::Raw)]
         from: From,
+        /// With --target gcp: let Pub/Sub deliver again what it has sent to this service (land, transform) since the day
+        /// began, by the time of publication and whatever the dataset
+        #[arg(long, value_name = "SERVICE", value_parser = seekable, conflicts_with = "from")]
+        seek: Option<Seekable>,
     },
     /// Land a file that you already have
     Ingest {
@@ -121,6 +174,12 @@ pub enum Command {
         #[arg(long, value_enum, default_value_t = StatusFormat::Table)]
         format: StatusFormat,
     },
+    /// Describe the tables: their columns, tests and rows, and what reads what
+    Docs {
+        /// The folder for the pages
+        #[arg(long, value_name = "DIR", default_value = "strata-docs")]
+        out: PathBuf,
+    },
 }
 
 /// How `up` runs.
@@ -151,6 +210,25 @@ pub enum From {
     Bronze,
 }
 
+/// A service whose messages Pub/Sub can send again from what it retains.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Seekable {
+    /// Captures land again.
+    Land,
+    /// Models run again.
+    Transform,
+}
+
+impl Seekable {
+    /// The service's name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Land => "land",
+            Self::Transform => "transform",
+        }
+    }
+}
+
 /// How the status is printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum StatusFormat {
@@ -158,6 +236,15 @@ pub enum StatusFormat {
     Table,
     /// For programs.
     Json,
+}
+
+fn seekable(text: &str) -> Result<Seekable, String> {
+    match text {
+        "land" => Ok(Seekable::Land),
+        "transform" => Ok(Seekable::Transform),
+        "fetch" => Err("fetch would ask the source again: `--from source` does that for one day".to_owned()),
+        _ => Err("the services that can be sought are land and transform".to_owned()),
+    }
 }
 
 fn day(text: &str) -> Result<NaiveDate, String> {
@@ -176,11 +263,28 @@ fn instant(text: &str) -> Result<Timestamp, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_command_line_is_well_formed() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn what_is_said_after_the_command_counts_as_said() {
+        let read = |line: &[&str]| Cli::read([&["strata"], line].concat()).unwrap();
+        let refused = |line: &[&str]| read(line).place.check().is_err();
+        assert!(refused(&["status", "--target", "gcp", "--data-dir", "x"]));
+        assert!(refused(&["--data-dir", "x", "--target", "gcp", "status"]));
+        assert!(refused(&["status", "--project", "p"]) && refused(&["status", "--env", "dev"]));
+        assert!(!refused(&["status", "--data-dir", "x"]) && !refused(&["status"]));
+        assert!(!refused(&["status", "--target", "gcp", "--project", "p", "--env", "dev"]));
+    }
+
+    #[test]
+    fn only_services_that_ask_no_source_can_be_sought() {
+        assert_eq!(seekable("land"), Ok(Seekable::Land));
+        assert!(seekable("fetch").unwrap_err().contains("--from source"));
+        assert!(seekable("alert").is_err());
     }
 
     #[test]

@@ -58,14 +58,21 @@ impl Folder {
     /// # Errors
     /// When there is none, or it is not one of ours.
     pub fn open(path: &Path) -> Result<Self, Problem> {
-        let Some(marker) = marker(path)? else {
-            return Err(if is_empty(path)? {
-                Problem::Failed(format!("there are no data in {} yet: `strata up` fetches them", path.display()))
-            } else {
-                foreign(path)
-            });
-        };
-        Self::of(path, marker)
+        Self::find(path)?.ok_or_else(|| {
+            Problem::Failed(format!("there are no data in {} yet: `strata up` fetches them", path.display()))
+        })
+    }
+
+    /// Opens a folder, if a run has made one.
+    ///
+    /// # Errors
+    /// When it is not one of ours.
+    pub fn find(path: &Path) -> Result<Option<Self>, Problem> {
+        match marker(path)? {
+            Some(marker) => Self::of(path, marker).map(Some),
+            None if is_empty(path)? => Ok(None),
+            None => Err(foreign(path)),
+        }
     }
 
     /// Opens a folder whatever its data are of; if there is none, one for live data is made.

@@ -1,9 +1,12 @@
 //! The `strata` program: the services in one process, and the operator's commands.
 
+pub mod ask;
 pub mod census;
 pub mod cli;
 pub mod compare;
+pub mod docs;
 pub mod folder;
+pub mod gcp;
 pub mod lateness;
 pub mod operate;
 pub mod pipeline;
@@ -24,11 +27,12 @@ use std::sync::Arc;
 use shared::warehouse::Origin;
 use tokio::sync::watch;
 
-use crate::cli::{Cli, Command, From};
+use crate::cli::{Cli, Command, From, Place, Target};
 use crate::folder::{Folder, sample_of};
 use crate::pipeline::{Data, Parts};
 use crate::problem::Problem;
-use crate::session::Session;
+use crate::session::{Session, with_source};
+use crate::status::Counting;
 
 const DATA_DIR: &str = "strata-data";
 
@@ -37,17 +41,18 @@ const DATA_DIR: &str = "strata-data";
 /// # Errors
 /// [`Problem`] says why it could not, and with what exit code.
 pub async fn run(cli: Cli, mut stop: watch::Receiver<bool>, out: &mut impl Write) -> Result<(), Problem> {
+    cli.place.check()?;
     let mut parts = Parts::shipped()?;
     parts.client = fetch::Settings::from_variables(&parts.datasets, |name| std::env::var(name).ok())
         .map_err(|error| Problem::Usage(error.to_string()))?;
     let data_dir = cli.place.data_dir.as_deref();
     match cli.command {
-        Command::Up(options) => {
+        Command::Up(options) if cli.place.target == Target::Local => {
             let place = up::Place::new(data_dir, Path::new(DATA_DIR));
             up::up(&options, &place, &parts, stop, out).await
         }
         command => tokio::select! {
-            done = once(command, data_dir, &parts, out) => done,
+            done = once(command, &cli.place, &parts, out) => done,
             () = up::stopped(&mut stop) => {
                 Err(Problem::Failed("interrupted: what was not finished goes on with the next run".to_owned()))
             }
@@ -56,7 +61,15 @@ pub async fn run(cli: Cli, mut stop: watch::Receiver<bool>, out: &mut impl Write
 }
 
 /// A command that ends by itself.
-async fn once(command: Command, data_dir: Option<&Path>, parts: &Parts, out: &mut impl Write) -> Result<(), Problem> {
+async fn once(command: Command, place: &Place, parts: &Parts, out: &mut impl Write) -> Result<(), Problem> {
+    match place.target {
+        Target::Local => local(command, place.data_dir.as_deref(), parts, out).await,
+        Target::Gcp => gcp::run(command, place, parts, out).await,
+    }
+}
+
+/// The same in a folder.
+async fn local(command: Command, data_dir: Option<&Path>, parts: &Parts, out: &mut impl Write) -> Result<(), Problem> {
     let folder = || Folder::open(&existing(data_dir));
     // These bring data themselves, so they may be the first.
     let fresh = || Folder::open_or_begin(&existing(data_dir));
@@ -77,7 +90,10 @@ async fn once(command: Command, data_dir: Option<&Path>, parts: &Parts, out: &mu
             let work = async |session: &Session| operate::backfill(session, dataset, (start, end), gaps).await;
             operate::run(session, &[dataset.to_owned()], out, work).await
         }
-        Command::Replay { dataset, day, from } => {
+        Command::Replay { seek: Some(_), .. } => Err(Problem::Usage(
+            "--seek is Pub/Sub's, with --target gcp: `--from raw` and `--from bronze` do the same here".to_owned(),
+        )),
+        Command::Replay { dataset, day, from, seek: None } => {
             let dataset = &**parts.datasets.get(&dataset)?;
             let session = Session::start(folder()?, parts).await?;
             let work = async |session: &Session| match from {
@@ -108,7 +124,8 @@ async fn once(command: Command, data_dir: Option<&Path>, parts: &Parts, out: &mu
         }
         Command::Test { dataset } => {
             let datasets = operate::chosen(&parts.datasets, dataset.as_deref())?;
-            test(&data(&folder()?, parts), &datasets, out).await
+            let (errors, _) = operate::test(&data(&folder()?, parts).runner, &datasets, out).await?;
+            operate::passed(errors)
         }
         Command::Query { sql, format } => {
             let origin = Origin::new("query");
@@ -117,7 +134,24 @@ async fn once(command: Command, data_dir: Option<&Path>, parts: &Parts, out: &mu
         }
         Command::Status { completeness, format } => {
             let folder = folder()?;
-            status::print(&folder, &data(&folder, parts), parts, completeness, format, out).await
+            let data_dir = std::path::absolute(&folder.path)?.display().to_string();
+            let place = status::Place::Folder { data_dir, world: folder.world };
+            let data = data(&folder, parts);
+            let Some(days) = completeness else {
+                return status::print(place, &data, &parts.datasets, None, format, out).await;
+            };
+            let (parts, simulator) = with_source(folder.world, parts).await?;
+            let client = fetch::Client::new(parts.client).map_err(Problem::Failed)?;
+            let counting = Counting { days, client };
+            status::print(place, &data, &parts.datasets, Some(&counting), format, out).await?;
+            match simulator {
+                Some(simulator) => Ok(simulator.shutdown().await?),
+                None => Ok(()),
+            }
+        }
+        Command::Docs { out: pages } => {
+            let data = Folder::find(&existing(data_dir))?.map(|folder| data(&folder, parts));
+            docs::write(&parts.project, data.as_ref().map(|data| &*data.warehouse), &pages, out).await
         }
     }
 }
@@ -139,20 +173,4 @@ fn existing(data_dir: Option<&Path>) -> PathBuf {
         }
         None => live,
     }
-}
-
-async fn test(data: &Data, datasets: &[String], out: &mut impl Write) -> Result<(), Problem> {
-    let mut errors = 0;
-    for dataset in datasets {
-        for result in data.runner.test(dataset).await? {
-            let verdict = match (result.failures, result.is_error()) {
-                (0, _) => "ok".to_owned(),
-                (failures, true) => format!("FAILS for {failures} rows"),
-                (failures, false) => format!("warns for {failures} rows"),
-            };
-            errors += usize::from(result.is_error());
-            writeln!(out, "{:<64} {verdict}", result.test)?;
-        }
-    }
-    if errors == 0 { Ok(()) } else { Err(Problem::Failed(format!("{errors} data tests fail"))) }
 }

@@ -3,13 +3,12 @@
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
-use clap::Parser;
 use strata::cli::{Cli, Command};
 use strata::problem::{Problem, Results};
 use tokio::sync::watch;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::read(std::env::args_os()).unwrap_or_else(|error| error.exit());
     match start(cli) {
         // A reader that is gone has seen enough.
         Ok(()) | Err(Problem::ReaderGone) => ExitCode::SUCCESS,
@@ -22,7 +21,10 @@ fn main() -> ExitCode {
 }
 
 fn start(cli: Cli) -> Result<(), Problem> {
-    let works = !matches!(cli.command, Command::Query { .. } | Command::Status { .. } | Command::Test { .. });
+    let works = !matches!(
+        cli.command,
+        Command::Query { .. } | Command::Status { .. } | Command::Test { .. } | Command::Docs { .. }
+    );
     let quiet = io::stderr().is_terminal() || !works;
     shared::telemetry::start(if quiet { "warn" } else { "info" }).map_err(Problem::Failed)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;

@@ -13,6 +13,8 @@ use shared::dataset::{Ask, Dataset, Registry};
 use shared::message::{CaptureStored, FetchRequest, Mode, PartitionsLanded};
 use shared::store::Store;
 use shared::trace::Trace;
+use shared::warehouse::Cost;
+use transform::run::Runner;
 
 use crate::pipeline::Parts;
 use crate::problem::Problem;
@@ -69,7 +71,12 @@ async fn report<W: Write>(
 /// # Errors
 /// [`Problem::Unreachable`] when the source is out of reach.
 pub async fn tick(session: &Session, dataset: &str, sweep: bool) -> Result<Vec<Trace>, Problem> {
-    fetch(session, dataset, Ask::Tick { days: 30, sweep }).await
+    fetch(session, &tick_request(dataset, sweep)).await
+}
+
+/// What asks for a scheduled run.
+pub(crate) fn tick_request(dataset: &str, sweep: bool) -> FetchRequest {
+    FetchRequest { dataset: dataset.to_owned(), ask: Ask::Tick { days: 30, sweep } }
 }
 
 /// A range of the past; with `gaps`, only what of it was never asked for.
@@ -82,22 +89,34 @@ pub async fn backfill(
     (start, end): (Timestamp, Timestamp),
     gaps: bool,
 ) -> Result<Vec<Trace>, Problem> {
-    let cursor = format!("state/{dataset}/cursor.json");
+    let store = &*session.pipeline.data.store;
     let mut traces = Vec::new();
-    if session.pipeline.data.store.head(&cursor).await?.is_none() {
-        // What is revised from now on comes with the ticks, which begin where the cursor is.
-        traces.extend(tick(session, dataset, false).await?);
+    if let Some(first) = first_tick(store, dataset).await? {
+        traces.extend(fetch(session, &first).await?);
     }
-    let ranges = if gaps {
-        let stored = stored_ranges(&*session.pipeline.data.store, dataset).await?;
-        uncovered((start, end), stored)
-    } else {
-        vec![(start, end)]
-    };
-    for (start, end) in ranges {
-        traces.extend(fetch(session, dataset, Ask::Range { start, end }).await?);
+    for request in range_requests(store, dataset, (start, end), gaps).await? {
+        traces.extend(fetch(session, &request).await?);
     }
     Ok(traces)
+}
+
+/// The tick that goes before the first backfill: what is revised from now on comes with the ticks, which begin where
+/// the cursor is.
+pub(crate) async fn first_tick(store: &dyn Store, dataset: &str) -> Result<Option<FetchRequest>, Problem> {
+    let cursor = store.head(&format!("state/{dataset}/cursor.json")).await?;
+    Ok(cursor.is_none().then(|| tick_request(dataset, false)))
+}
+
+/// What asks for a range of the past; with `gaps`, only for what of it was never asked for.
+pub(crate) async fn range_requests(
+    store: &dyn Store,
+    dataset: &str,
+    range: (Timestamp, Timestamp),
+    gaps: bool,
+) -> Result<Vec<FetchRequest>, Problem> {
+    let ranges = if gaps { uncovered(range, stored_ranges(store, dataset).await?) } else { vec![range] };
+    let request = |(start, end)| FetchRequest { dataset: dataset.to_owned(), ask: Ask::Range { start, end } };
+    Ok(ranges.into_iter().map(request).collect())
 }
 
 /// The ranges that captures answer for.
@@ -135,9 +154,8 @@ fn uncovered(
     gaps
 }
 
-async fn fetch(session: &Session, dataset: &str, ask: Ask) -> Result<Vec<Trace>, Problem> {
-    let request = FetchRequest { dataset: dataset.to_owned(), ask };
-    Ok(vec![session.pipeline.fetch(&request).await?])
+async fn fetch(session: &Session, request: &FetchRequest) -> Result<Vec<Trace>, Problem> {
+    Ok(vec![session.pipeline.fetch(request).await?])
 }
 
 /// Checks what a person gave for a backfill.
@@ -152,13 +170,18 @@ pub fn check_range(start: Timestamp, end: Timestamp) -> Result<(), Problem> {
     Err(Problem::Usage(format!("the start {} is not before the end {}", start.format(form), end.format(form))))
 }
 
-/// Asks the source for a day again: from its first second to the first of the next, which the two days share.
+/// Asks the source for a day again.
 ///
 /// # Errors
 /// [`Problem::Unreachable`] when the source is out of reach.
 pub async fn replay_source(session: &Session, dataset: &str, day: chrono::NaiveDate) -> Result<Vec<Trace>, Problem> {
+    fetch(session, &day_request(dataset, day)).await
+}
+
+/// What asks for a day: from its first second to the first of the next, which the two days share.
+pub(crate) fn day_request(dataset: &str, day: chrono::NaiveDate) -> FetchRequest {
     let start = day.and_time(NaiveTime::MIN).and_utc();
-    fetch(session, dataset, Ask::Range { start, end: start + TimeDelta::days(1) }).await
+    FetchRequest { dataset: dataset.to_owned(), ask: Ask::Range { start, end: start + TimeDelta::days(1) } }
 }
 
 /// Builds what is out of date, or everything.
@@ -166,7 +189,7 @@ pub async fn replay_source(session: &Session, dataset: &str, day: chrono::NaiveD
 /// # Errors
 /// When a message cannot be stored.
 pub async fn build(session: &Session, datasets: &[String], full_refresh: bool) -> Result<Vec<Trace>, Problem> {
-    let removed = session.pipeline.data.embedded.vacuum().await?;
+    let removed = session.pipeline.embedded.vacuum().await?;
     if removed > 0 {
         tracing::info!(removed, "files that crashed builds had left were removed");
     }
@@ -177,6 +200,37 @@ pub async fn build(session: &Session, datasets: &[String], full_refresh: bool) -
         traces.push(session.pipeline.send(&message).await?);
     }
     Ok(traces)
+}
+
+/// Runs data tests and prints what they find. Returns how many say that the data are wrong, and what all of them cost.
+///
+/// # Errors
+/// When one cannot be run.
+pub async fn test(runner: &Runner, datasets: &[String], out: &mut impl Write) -> Result<(usize, Cost), Problem> {
+    let mut errors = 0;
+    let mut cost = Cost::default();
+    for dataset in datasets {
+        let tested = runner.test(dataset).await?;
+        cost += tested.cost;
+        for result in tested.results {
+            let verdict = match (result.failures, result.is_error()) {
+                (0, _) => "ok".to_owned(),
+                (failures, true) => format!("FAILS for {failures} rows"),
+                (failures, false) => format!("warns for {failures} rows"),
+            };
+            errors += usize::from(result.is_error());
+            writeln!(out, "{:<64} {verdict}", result.test)?;
+        }
+    }
+    Ok((errors, cost))
+}
+
+/// Whether data tests passed.
+///
+/// # Errors
+/// [`Problem::Failed`] when some did not.
+pub fn passed(errors: usize) -> Result<(), Problem> {
+    if errors == 0 { Ok(()) } else { Err(Problem::Failed(format!("{errors} data tests fail"))) }
 }
 
 /// Stores a file as a capture and lands it.

@@ -70,17 +70,19 @@ pub struct Data {
     pub warehouse: Arc<dyn Warehouse>,
     /// Runs models.
     pub runner: Runner,
-    /// The warehouse as what it is, for what only it can do.
-    pub embedded: Embedded,
 }
 
 impl Data {
     /// The lake and the warehouse in a store.
     pub fn new(store: Arc<dyn Store>, parts: &Parts) -> Self {
         let embedded = Embedded::new(Arc::clone(&store), Arc::clone(&parts.clock));
-        let warehouse: Arc<dyn Warehouse> = Arc::new(embedded.clone());
+        Self::of(store, Arc::new(embedded), parts)
+    }
+
+    /// A lake, and a warehouse wherever it is.
+    pub fn of(store: Arc<dyn Store>, warehouse: Arc<dyn Warehouse>, parts: &Parts) -> Self {
         let runner = Runner::new(Arc::clone(&parts.project), Arc::clone(&warehouse));
-        Self { store, warehouse, runner, embedded }
+        Self { store, warehouse, runner }
     }
 }
 
@@ -88,6 +90,8 @@ impl Data {
 pub struct Pipeline {
     /// Lake and warehouse.
     pub data: Data,
+    /// The warehouse as what it is, for what only it can do.
+    pub embedded: Embedded,
     /// The bus between the services.
     pub bus: Local,
     clock: SharedClock,
@@ -102,7 +106,8 @@ impl Pipeline {
     /// When the client for the sources cannot be set up.
     pub fn new(store: Arc<dyn Store>, parts: &Parts, holder: &str) -> Result<Self, Problem> {
         let clock = Arc::clone(&parts.clock);
-        let data = Data::new(Arc::clone(&store), parts);
+        let embedded = Embedded::new(Arc::clone(&store), Arc::clone(&clock));
+        let data = Data::of(Arc::clone(&store), Arc::new(embedded.clone()), parts);
         let bus = Local::new(Arc::clone(&store), Arc::clone(&clock), holder);
         let port: Arc<dyn Bus> = Arc::new(bus.clone());
         let client = Client::new(parts.client.clone()).map_err(Problem::Failed)?;
@@ -119,7 +124,7 @@ impl Pipeline {
         for (name, topic, router, backoff, concurrency) in subscriptions {
             bus.subscribe(Subscription { name, topic, router, backoff, concurrency });
         }
-        Ok(Self { data, bus, clock, holders: Vec::new() })
+        Ok(Self { data, embedded, bus, clock, holders: Vec::new() })
     }
 
     /// Mounts the services on a data folder, and takes over the messages of processes that died in it.

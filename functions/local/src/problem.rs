@@ -82,7 +82,13 @@ macro_rules! failed {
     };
 }
 
-failed!(StoreError, WarehouseError, ProjectError, shared::bus::BusError);
+failed!(StoreError, WarehouseError, ProjectError, shared::bus::BusError, cloud::ConnectError, cloud::SeekError);
+
+impl From<cloud::config::ConfigError> for Problem {
+    fn from(error: cloud::config::ConfigError) -> Self {
+        Self::Usage(error.to_string())
+    }
+}
 
 /// Where results go. A pipe that nobody reads any more is told from every other broken pipe by the error that this
 /// writer gives: see [`Problem::ReaderGone`].

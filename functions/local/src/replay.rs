@@ -23,8 +23,25 @@ use crate::session::Session;
 /// [`Problem::Failed`] when nothing is stored of that day.
 pub async fn from_raw(session: &Session, dataset: &dyn Dataset, day: NaiveDate) -> Result<Vec<Trace>, Problem> {
     let store = &*session.pipeline.data.store;
-    let partition = partition(dataset, day);
-    let name = dataset.name();
+    let mut traces = Vec::new();
+    for message in captures_to_land(store, dataset, day).await? {
+        traces.push(session.pipeline.send(&message).await?);
+    }
+    // What bronze holds already is not loaded by that, and the tables may be what is damaged.
+    session.pipeline.bus.idle().await;
+    if bronze_has(store, dataset, day).await? {
+        traces.extend(from_bronze(session, dataset, day).await?);
+    }
+    Ok(traces)
+}
+
+/// What lands the captures of a day again, of which there is at least one. A damaged partition is set aside first.
+pub(crate) async fn captures_to_land(
+    store: &dyn Store,
+    dataset: &dyn Dataset,
+    day: NaiveDate,
+) -> Result<Vec<CaptureStored>, Problem> {
+    let (name, partition) = (dataset.name(), partition(dataset, day));
     let captures = captures_of(store, dataset, partition).await?;
     if captures.is_empty() {
         return Err(Problem::Failed(format!(
@@ -33,17 +50,8 @@ pub async fn from_raw(session: &Session, dataset: &dyn Dataset, day: NaiveDate) 
         )));
     }
     set_aside_if_damaged(store, dataset, partition).await?;
-    let mut traces = Vec::new();
-    for capture in captures {
-        let message = CaptureStored { dataset: name.to_owned(), capture };
-        traces.push(session.pipeline.send(&message).await?);
-    }
-    // What bronze holds already is not loaded by that, and the tables may be what is damaged.
-    session.pipeline.bus.idle().await;
-    if land::partitions(store, dataset).await?.contains(&partition) {
-        traces.extend(from_bronze(session, dataset, day).await?);
-    }
-    Ok(traces)
+    let message = |capture| CaptureStored { dataset: name.to_owned(), capture };
+    Ok(captures.into_iter().map(message).collect())
 }
 
 /// Loads the day's partition again and runs the models on it.
@@ -51,15 +59,29 @@ pub async fn from_raw(session: &Session, dataset: &dyn Dataset, day: NaiveDate) 
 /// # Errors
 /// [`Problem::Failed`] when bronze has no such partition.
 pub async fn from_bronze(session: &Session, dataset: &dyn Dataset, day: NaiveDate) -> Result<Vec<Trace>, Problem> {
+    let message = partition_to_load(&*session.pipeline.data.store, dataset, day).await?;
+    Ok(vec![session.pipeline.send(&message).await?])
+}
+
+/// Whether bronze has the day's partition.
+pub(crate) async fn bronze_has(store: &dyn Store, dataset: &dyn Dataset, day: NaiveDate) -> Result<bool, Problem> {
+    Ok(land::partitions(store, dataset).await?.contains(&partition(dataset, day)))
+}
+
+/// What loads the day's partition again, which must be there.
+pub(crate) async fn partition_to_load(
+    store: &dyn Store,
+    dataset: &dyn Dataset,
+    day: NaiveDate,
+) -> Result<LandAgain, Problem> {
     let (name, partition) = (dataset.name(), partition(dataset, day));
-    if !land::partitions(&*session.pipeline.data.store, dataset).await?.contains(&partition) {
+    if !bronze_has(store, dataset, day).await? {
         return Err(Problem::Failed(format!(
             "bronze holds no partition {partition} of {name}: ask the source for it \
              with `strata replay {name} --day {day} --from source`"
         )));
     }
-    let message = LandAgain { dataset: name.to_owned(), partitions: vec![partition] };
-    Ok(vec![session.pipeline.send(&message).await?])
+    Ok(LandAgain { dataset: name.to_owned(), partitions: vec![partition] })
 }
 
 /// Loads the raw tables that are lost or damaged again, from bronze, and runs the models on them.

@@ -11,6 +11,7 @@ use shared::capture::CaptureId;
 use shared::ledger::{self, Outcome, Record};
 use shared::store::{Store, read_each_json};
 use shared::table::TableName;
+use shared::warehouse::Cost;
 
 use crate::pipeline::Data;
 use crate::problem::Problem;
@@ -48,6 +49,9 @@ pub struct Sums {
     pub unaccounted: Vec<CaptureId>,
     /// Data tests that failed in the latest run of transform.
     pub failed_tests: Vec<String>,
+    /// What the warehouse charged transform.
+    #[serde(skip_serializing_if = "Cost::is_nothing")]
+    pub cost: Cost,
 }
 
 impl Sums {
@@ -57,6 +61,7 @@ impl Sums {
         let mut fetched = BTreeMap::new();
         let mut landed = BTreeSet::new();
         for record in records {
+            sums.cost += record.cost;
             match (record.stage.as_str(), &record.capture, &record.outcome) {
                 ("fetch", Some(capture), _) => {
                     sums.captures += 1;
@@ -146,6 +151,9 @@ impl Report {
         for test in &sums.failed_tests {
             line("test", test.clone());
         }
+        if !sums.cost.is_nothing() {
+            line("billed", charge(sums.cost));
+        }
         if self.dead_letters > 0 {
             line("dead letters", thousands(self.dead_letters as u64));
         }
@@ -180,6 +188,11 @@ pub async fn dead_letters(store: &dyn Store) -> Result<Vec<DeadLetter>, Problem>
     Ok(letters.into_iter().map(|(_, letter)| letter).collect())
 }
 
+/// What the warehouse charged, as a person reads it.
+pub fn charge(cost: Cost) -> String {
+    format!("{} bytes, {} ms of slots", thousands(cost.bytes_billed), thousands(cost.slot_ms))
+}
+
 /// A number with its thousands apart.
 pub fn thousands(number: u64) -> String {
     let digits = number.to_string();
@@ -212,6 +225,7 @@ mod tests {
             rows_kept: rows_in - rows_quarantined,
             rows_quarantined,
             outputs: Vec::new(),
+            cost: Cost { bytes_billed: u64::from(stage == "transform"), slot_ms: 0 },
             outcome: Outcome::Done,
         }
     }
@@ -226,7 +240,9 @@ mod tests {
         assert_eq!((sums.rows_in, sums.rows_kept, sums.rows_quarantined), (5, 4, 1));
         assert_eq!(sums.unaccounted, []);
         ledger.push(record("land", Some(2), 2, 0));
+        ledger.extend([record("transform", None, 0, 0), record("transform", None, 0, 0)]);
         let sums = Sums::of(&ledger);
+        assert_eq!(sums.cost, Cost { bytes_billed: 2, slot_ms: 0 });
         assert_eq!((sums.waiting, sums.unaccounted), (0, vec![ledger[4].capture.clone().unwrap()]));
     }
 

@@ -11,21 +11,55 @@ use shared::window::{self, Window};
 
 use crate::census::{self, Counted};
 use crate::cli::StatusFormat;
-use crate::folder::{Folder, World};
+use crate::folder::World;
 use crate::lateness::{Lateness, Percentiles};
-use crate::pipeline::{Data, Parts};
+use crate::pipeline::Data;
 use crate::problem::Problem;
-use crate::report::{Sums, TableRows, dead_letters, tables, thousands};
+use crate::report::{Sums, TableRows, charge, dead_letters, tables, thousands};
 
 /// All of it.
 #[derive(Debug, Serialize)]
 struct Status {
-    data_dir: String,
-    world: World,
+    #[serde(flatten)]
+    place: Place,
     datasets: Vec<DatasetStatus>,
     tables: Vec<TableRows>,
-    messages_waiting: usize,
-    dead_letters: Vec<Letter>,
+    /// `None` where only the bus knows.
+    messages_waiting: Option<usize>,
+    /// `None` where only the bus knows.
+    dead_letters: Option<Vec<Letter>>,
+}
+
+/// Where the data are.
+#[derive(Debug, Clone, Serialize)]
+#[serde(untagged)]
+pub enum Place {
+    /// In a folder, with the messages on their way.
+    Folder {
+        /// Its path.
+        data_dir: String,
+        /// What its data are of.
+        world: World,
+    },
+    /// In an environment of a project; its messages are Pub/Sub's.
+    Cloud {
+        /// The project.
+        project: String,
+        /// The environment.
+        environment: String,
+        /// The bucket of the lake.
+        bucket: String,
+        /// The subscription that keeps the messages that were given up.
+        dead_letter_subscription: String,
+    },
+}
+
+/// How the days of a source are counted.
+pub struct Counting {
+    /// How many of the last days.
+    pub days: u32,
+    /// Asks the source.
+    pub client: fetch::Client,
 }
 
 #[derive(Debug, Serialize)]
@@ -61,17 +95,17 @@ struct Letter {
 /// # Errors
 /// When the lake cannot be read.
 pub async fn print(
-    folder: &Folder,
+    place: Place,
     data: &Data,
-    parts: &Parts,
-    completeness: Option<u32>,
+    datasets: &Registry,
+    counting: Option<&Counting>,
     format: StatusFormat,
     out: &mut impl Write,
 ) -> Result<(), Problem> {
-    let mut status = read(folder, data, &parts.datasets).await?;
-    if let Some(days) = completeness {
-        for (dataset, found) in parts.datasets.iter().zip(&mut status.datasets) {
-            found.completeness = census::take(folder, data, parts, &**dataset, days).await?;
+    let mut status = read(place, data, datasets).await?;
+    if let Some(Counting { days, client }) = counting {
+        for (dataset, found) in datasets.iter().zip(&mut status.datasets) {
+            found.completeness = census::take(data, client, &**dataset, *days).await?;
         }
     }
     match format {
@@ -84,25 +118,26 @@ pub async fn print(
     Ok(())
 }
 
-async fn read(folder: &Folder, data: &Data, datasets: &Registry) -> Result<Status, Problem> {
+async fn read(place: Place, data: &Data, datasets: &Registry) -> Result<Status, Problem> {
     let mut found = Vec::new();
     for dataset in datasets.iter() {
         found.push(dataset_status(data, &**dataset).await?);
     }
+    let (messages_waiting, dead_letters) = match &place {
+        Place::Folder { .. } => (Some(data.store.list("bus/").await?.len()), Some(letters(data).await?)),
+        Place::Cloud { .. } => (None, None),
+    };
+    Ok(Status { place, datasets: found, tables: tables(data).await?, messages_waiting, dead_letters })
+}
+
+async fn letters(data: &Data) -> Result<Vec<Letter>, Problem> {
     let letters = dead_letters(&*data.store).await?.into_iter().map(|letter| Letter {
         subscription: letter.envelope.subscription,
         message: letter.envelope.message.message_id,
         at: letter.at,
         error: letter.error,
     });
-    Ok(Status {
-        data_dir: std::path::absolute(&folder.path)?.display().to_string(),
-        world: folder.world,
-        datasets: found,
-        tables: tables(data).await?,
-        messages_waiting: data.store.list("bus/").await?.len(),
-        dead_letters: letters.collect(),
-    })
+    Ok(letters.collect())
 }
 
 async fn dataset_status(data: &Data, dataset: &dyn Dataset) -> Result<DatasetStatus, Problem> {
@@ -130,8 +165,15 @@ async fn dataset_status(data: &Data, dataset: &dyn Dataset) -> Result<DatasetSta
 }
 
 fn table(status: &Status, out: &mut impl Write) -> std::io::Result<()> {
-    let world = if status.world == World::Sample { " (the recorded month, not live)" } else { "" };
-    writeln!(out, "data          {}{world}", status.data_dir)?;
+    match &status.place {
+        Place::Folder { data_dir, world } => {
+            let world = if *world == World::Sample { " (the recorded month, not live)" } else { "" };
+            writeln!(out, "data          {data_dir}{world}")?;
+        }
+        Place::Cloud { project, environment, bucket, .. } => {
+            writeln!(out, "data          gs://{bucket} and BigQuery (project {project}, environment {environment})")?;
+        }
+    }
     for dataset in &status.datasets {
         let sums = &dataset.sums;
         let time = |at: Option<Timestamp>| {
@@ -160,6 +202,9 @@ fn table(status: &Status, out: &mut impl Write) -> std::io::Result<()> {
         for test in &sums.failed_tests {
             writeln!(out, "  test        {test}")?;
         }
+        if !sums.cost.is_nothing() {
+            writeln!(out, "  billed      {} for models and tests", charge(sums.cost))?;
+        }
         if let Some(lateness) = &dataset.lateness {
             let line = |of: &Percentiles| format!("{of}, of {} in {} days", thousands(of.count), lateness.days);
             writeln!(out, "  published   {} after they happened", line(&lateness.to_published))?;
@@ -181,10 +226,13 @@ fn table(status: &Status, out: &mut impl Write) -> std::io::Result<()> {
         };
         writeln!(out, "{:<34} {rows:>12}", table.table.to_string())?;
     }
-    if status.messages_waiting > 0 {
-        writeln!(out, "\n{} messages wait to be delivered", status.messages_waiting)?;
+    if let Place::Cloud { dead_letter_subscription, .. } = &status.place {
+        writeln!(out, "\nmessages that were given up, if any, are in {dead_letter_subscription}")?;
     }
-    for letter in &status.dead_letters {
+    if let Some(waiting) = status.messages_waiting.filter(|&waiting| waiting > 0) {
+        writeln!(out, "\n{waiting} messages wait to be delivered")?;
+    }
+    for letter in status.dead_letters.iter().flatten() {
         writeln!(out, "\ndead letter {} of {}: {}", letter.message, letter.subscription, letter.error)?;
     }
     Ok(())

@@ -252,6 +252,7 @@ mod tests {
     use shared::clock::Timestamp;
     use shared::ledger::{Outcome, Record};
     use shared::store::{Memory, Precondition};
+    use shared::warehouse::Cost;
     use std::sync::Arc;
 
     /// The sentence of an `up` that is refused.
@@ -313,6 +314,7 @@ mod tests {
                 rows_kept: rows,
                 rows_quarantined: 0,
                 outputs: Vec::new(),
+                cost: Cost::default(),
                 outcome: Outcome::Done,
             };
             record.write(&store, begin + chrono::TimeDelta::seconds(after)).await.unwrap();

@@ -80,6 +80,9 @@ fn the_sample_runs_is_queryable_adds_up_and_does_not_change_when_it_runs_again()
     assert_eq!((&dataset["rows_in"], &dataset["rows_kept"]), (&11_146.into(), &11_146.into()));
     assert_eq!((&dataset["reconciles"], &status["messages_waiting"]), (&true.into(), &0.into()));
     assert!(!succeed(&folder, &["test"]).contains("FAILS"));
+    let pages = temp.path().join("docs");
+    succeed(&folder, &["docs", "--out", pages.to_str().unwrap()]);
+    assert!(std::fs::read_to_string(pages.join("README.md")).unwrap().contains("11,146 rows, version "));
 
     let before = tables(&folder);
     succeed(&folder, &["up", "--sample", "--once"]);
@@ -113,6 +116,49 @@ fn wrong_usage_and_failures_say_so_in_one_sentence_with_their_exit_code() {
     }
     assert!(!none.exists(), "a command that fails before it works leaves nothing behind");
     assert_eq!(std::fs::read_dir(&foreign).unwrap().count(), 1);
+}
+
+#[test]
+fn the_cloud_refuses_what_it_cannot_do_or_nobody_agreed_to_before_it_is_asked() {
+    let sentence = |line: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_strata"));
+        for variable in ["STRATA_PROJECT", "STRATA_ENV", "STRATA_DATA_DIR", "STRATA_LOG"] {
+            command.env_remove(variable);
+        }
+        // Whoever asked these would not end with 2.
+        for emulator in ["STORAGE_EMULATOR_HOST", "STORAGE_EMULATOR_GRPC_HOST", "PUBSUB_EMULATOR_HOST"] {
+            command.env(emulator, NOWHERE);
+        }
+        let output = command.args(line.split(' ')).env("BIGQUERY_EMULATOR_HOST", NOWHERE).stdin(Stdio::null()).output();
+        let output = output.unwrap();
+        let errors = String::from_utf8(output.stderr).unwrap();
+        assert_eq!((output.status.code(), output.stdout.len()), (Some(2), 0), "{line}: {errors}");
+        errors
+    };
+    for (line, said) in [
+        ("status --target gcp", "--project"),
+        ("up --target gcp", "terraform apply"),
+        ("ingest x.csv --dataset earthquakes --target gcp", "strata backfill"),
+        ("build --full-refresh --compare --target gcp --project p", "--compare"),
+        ("status --target gcp --project p --data-dir x", "--data-dir"),
+        ("status --project p", "--target gcp"),
+        ("status --target gcp --project P", "project 'P'"),
+        ("status --target gcp --project p --env Dev", "STRATA_ENV 'Dev'"),
+        ("tick volcanoes --target gcp --project p", "unknown dataset 'volcanoes'"),
+        ("replay earthquakes --day 2025-07-24 --seek land", "--target gcp"),
+        ("replay earthquakes --day 2025-07-24 --seek fetch --target gcp --project p", "--from source"),
+        ("replay earthquakes --day 2025-07-24 --seek land --from raw --target gcp --project p", "--from"),
+        ("replay earthquakes --day 2999-01-01 --seek land --target gcp --project p --yes", "has not begun"),
+        ("replay earthquakes --day 2025-07-24 --seek land --target gcp --project p", "strata-dev-land"),
+        ("backfill earthquakes --start 2024-01-01 --end 2025-01-01 --target gcp --project p", "366 days"),
+        ("backfill earthquakes --start 2025-01-02 --end 2025-01-01 --target gcp --project p", "is not before the end"),
+        ("build --full-refresh --target gcp --project p", "10,737,418,240 bytes"),
+    ] {
+        assert!(sentence(line).contains(said), "{line}: {}", sentence(line));
+    }
+    for line in ["build --full-refresh", "replay earthquakes --day 2025-07-24 --seek land"] {
+        assert!(sentence(&format!("{line} --target gcp --project p")).contains("--yes"), "{line}");
+    }
 }
 
 #[test]

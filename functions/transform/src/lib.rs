@@ -16,9 +16,10 @@ use shared::clock::SharedClock;
 use shared::function::{Failure, Function, Received};
 use shared::ledger::{Outcome, Output, Record};
 use shared::message::{GoldPublished, Mode, PartitionsLanded};
-use shared::metrics::ROWS_FAILING;
+use shared::metrics::{BYTES_BILLED, ROWS_FAILING, SLOT_MS};
 use shared::store::Store;
 use shared::table::TableName;
+use shared::warehouse::Cost;
 
 use crate::run::{Report, Runner, TestResult, What};
 
@@ -53,8 +54,17 @@ impl Function for Transform {
         };
         let report = self.runner.build(dataset, &message.trace.run(), &what).await?;
         let tests = self.runner.test_changed(&report).await?;
-        let failed: Vec<String> = tests.iter().filter(|test| test.is_error()).map(sentence).collect();
-        for test in tests.iter().filter(|test| test.failures > 0) {
+        if !tests.cost.is_nothing() {
+            let Cost { bytes_billed, slot_ms } = tests.cost;
+            tracing::info!(
+                tests = tests.results.len(),
+                { BYTES_BILLED } = bytes_billed,
+                { SLOT_MS } = slot_ms,
+                "tested"
+            );
+        }
+        let failed: Vec<String> = tests.results.iter().filter(|test| test.is_error()).map(sentence).collect();
+        for test in tests.results.iter().filter(|test| test.failures > 0) {
             tracing::warn!(test = test.test, { ROWS_FAILING } = test.failures, "a data test fails");
         }
         if !report.changed.is_empty() && failed.is_empty() {
@@ -62,6 +72,8 @@ impl Function for Transform {
             let published = GoldPublished { dataset: dataset.clone(), tables };
             publish(&*self.bus, &published, message.trace).await?;
         }
+        let mut cost = report.cost();
+        cost += tests.cost;
         let rows = partitions.iter().map(|landed| landed.rows).sum();
         let duration = self.clock.now() - started_at;
         let record = Record {
@@ -77,6 +89,7 @@ impl Function for Transform {
             rows_kept: rows,
             rows_quarantined: 0,
             outputs: outputs(&report),
+            cost,
             outcome: match (failed.is_empty(), report.built.is_empty()) {
                 (false, _) => Outcome::TestsFailed { tests: failed },
                 (true, true) => Outcome::Nothing,

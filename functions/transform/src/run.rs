@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::Int64Type;
-use shared::metrics::ROWS;
+use shared::metrics::{BYTES_BILLED, ROWS, SLOT_MS};
 use shared::partition::Partition;
 use shared::table::TableName;
 use shared::warehouse::{
-    Built, Extent, Layout, ModelRun, Origin, SeedRun, SqlError, TableState, Warehouse, WarehouseError,
+    Built, Cost, Extent, Layout, ModelRun, Origin, SeedRun, SqlError, TableState, Warehouse, WarehouseError,
 };
 
 use crate::plan::{Step, decide, in_partitions, partition_by};
@@ -67,6 +67,15 @@ pub struct Report {
     pub changed: Vec<ChangedTable>,
 }
 
+impl Report {
+    /// What the tables that were built cost.
+    pub fn cost(&self) -> Cost {
+        let mut cost = Cost::default();
+        self.built.iter().for_each(|table| cost += table.built.cost);
+        cost
+    }
+}
+
 /// A table whose latest change a run made.
 #[derive(Debug, Clone)]
 pub struct ChangedTable {
@@ -107,6 +116,15 @@ impl TestResult {
     }
 }
 
+/// What data tests found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Tested {
+    /// Each test's outcome, table by table.
+    pub results: Vec<TestResult>,
+    /// What they cost.
+    pub cost: Cost,
+}
+
 /// Runs models in a warehouse.
 #[derive(Clone)]
 pub struct Runner {
@@ -140,7 +158,13 @@ impl Runner {
             let (schema, table) = node.relation();
             let table = TableName::new(schema, table);
             if let Some(built) = built {
-                tracing::info!(%table, { ROWS } = built.rows, version = built.state.version, "built");
+                let (rows, version, cost) = (built.rows, built.state.version, built.cost);
+                if cost.is_nothing() {
+                    tracing::info!(%table, { ROWS } = rows, version, "built");
+                } else {
+                    let (billed, slots) = (cost.bytes_billed, cost.slot_ms);
+                    tracing::info!(%table, { ROWS } = rows, version, { BYTES_BILLED } = billed, { SLOT_MS } = slots, "built");
+                }
                 states.insert(table.clone(), Some(built.state.clone()));
                 report.built.push(BuiltTable { table: table.clone(), built });
             }
@@ -270,7 +294,7 @@ impl Runner {
     ///
     /// # Errors
     /// Those of the warehouse; a test that fails is no error.
-    pub async fn test(&self, dataset: &str) -> Result<Vec<TestResult>, RunError> {
+    pub async fn test(&self, dataset: &str) -> Result<Tested, RunError> {
         let nodes = self.project.topological(dataset);
         let mut names: BTreeSet<String> = nodes.iter().map(|node| node.name().to_owned()).collect();
         for node in &nodes {
@@ -278,19 +302,19 @@ impl Runner {
                 names.extend(model.source_names());
             }
         }
-        let mut results = Vec::new();
+        let mut tested = Tested::default();
         for name in names {
-            results.extend(self.test_table(&name, None).await?);
+            self.test_table(&name, None, &mut tested).await?;
         }
-        Ok(results)
+        Ok(tested)
     }
 
     /// Runs the data tests of the tables that a run changed, on the partitions that it changed.
     ///
     /// # Errors
     /// Those of the warehouse; a test that fails is no error.
-    pub async fn test_changed(&self, report: &Report) -> Result<Vec<TestResult>, RunError> {
-        let mut results = Vec::new();
+    pub async fn test_changed(&self, report: &Report) -> Result<Tested, RunError> {
+        let mut tested = Tested::default();
         for table in &report.changed {
             let filter = match (&table.extent, self.project.model(&table.node)) {
                 (Extent::Partitions(partitions), Some(model)) => {
@@ -298,14 +322,14 @@ impl Runner {
                 }
                 _ => None,
             };
-            results.extend(self.test_table(&table.node, filter.as_deref()).await?);
+            self.test_table(&table.node, filter.as_deref(), &mut tested).await?;
         }
-        Ok(results)
+        Ok(tested)
     }
 
-    async fn test_table(&self, name: &str, filter: Option<&str>) -> Result<Vec<TestResult>, RunError> {
+    async fn test_table(&self, name: &str, filter: Option<&str>, tested: &mut Tested) -> Result<(), RunError> {
         let tests = self.project.tests_of(name);
-        let Some(sql) = combined_sql(tests.iter().copied(), &self.naming, filter) else { return Ok(Vec::new()) };
+        let Some(sql) = combined_sql(tests.iter().copied(), &self.naming, filter) else { return Ok(()) };
         let origin = Origin::new(format!("the data tests of {name}"));
         let answer = self.warehouse.query(&sql, &origin).await?;
         let mut results = Vec::new();
@@ -314,7 +338,9 @@ impl Runner {
             results.push(TestResult { test, failures, severity });
         }
         results.sort_by(|one, other| one.test.cmp(&other.test));
-        Ok(results)
+        tested.results.extend(results);
+        tested.cost += answer.cost;
+        Ok(())
     }
 }
 

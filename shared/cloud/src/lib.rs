@@ -21,6 +21,7 @@ mod crypto;
 pub mod logs;
 pub mod pubsub;
 mod refusal;
+mod seek;
 pub mod service;
 pub mod token;
 mod upload;
@@ -33,6 +34,7 @@ use shared::retry::Backoff;
 pub use bigquery::BigQuery;
 pub use bucket::Bucket;
 pub use pubsub::PubSub;
+pub use seek::{SeekError, seek};
 
 /// How often a request to Google is made before its failure is told.
 pub const RETRIES: Backoff =
