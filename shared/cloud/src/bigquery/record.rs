@@ -48,6 +48,10 @@ pub struct Record {
     /// For a raw table, what each partition was loaded from.
     #[serde(default)]
     pub loaded: BTreeMap<Partition, Loading>,
+    /// For a raw table whose rows add up, the partitions that it lacks since it was made: their loads did not end well, or
+    /// whoever made it anew did not know of them. Until they are loaded, what it holds must not pass for the whole.
+    #[serde(default)]
+    pub owed: BTreeSet<Partition>,
     /// The number of the latest commit that was begun.
     pub attempt: u64,
     /// What is at work.
@@ -148,6 +152,11 @@ impl Record {
                 Ended::Failed(trouble) => settled.trouble = settled.trouble.or_else(|| Some(trouble.clone())),
             }
         }
+        // What a load drops is removed by the last of its statements, which runs beside the loads of partitions.
+        let states = |job: &Job| matches!(job.work, Work::Statement(_));
+        let ran = outcomes.len() == steps.iter().map(Vec::len).sum::<usize>();
+        let gone = ran && outcomes.iter().all(|(job, ended)| !states(job) || matches!(ended, Ended::Done { .. }));
+        let dropped = if gone { effect.dropped } else { BTreeSet::new() };
         let first = steps.first().map_or(0, Vec::len);
         let began = outcomes.iter().take(first).all(|(_, ended)| matches!(ended, Ended::Done { .. }));
         let all = settled.trouble.is_none();
@@ -155,19 +164,18 @@ impl Record {
             // The table was made anew, whatever came of the loads into it.
             _ if effect.afresh && began => Extent::Whole,
             extent if all => extent,
-            _ => Extent::Partitions(loaded.keys().copied().collect()),
+            _ => Extent::Partitions(loaded.keys().chain(&dropped).copied().collect()),
         };
         if effect.afresh && began {
             self.loaded.clear();
         }
-        if all {
-            self.loaded.retain(|partition, _| !effect.dropped.contains(partition));
-        }
+        self.loaded.retain(|partition, _| !dropped.contains(partition));
         self.loaded.extend(
             loaded
                 .into_iter()
                 .map(|(partition, generation)| (partition, Loading { generation, cause: effect.cause.clone() })),
         );
+        self.owed.retain(|partition| !self.loaded.contains_key(partition));
         if all || !settled.extent.is_nothing() {
             let commit = Commit {
                 definition: effect.definition,
