@@ -138,8 +138,7 @@ impl Process {
     }
 
     async fn load(&self, mode: LoadMode, parts: Vec<LoadPartition>, cause: &str) -> Result<(), WarehouseError> {
-        let load =
-            Load { table: table(), spec: &self.spec, partitions: parts, mode, cause: cause.to_owned() };
+        let load = Load { table: table(), spec: &self.spec, partitions: parts, mode, cause: cause.to_owned() };
         self.loader.load(&load).await?;
         // What is current may have been overwritten.
         if self.spec.growth == Growth::Snapshot { self.current_is_loaded(0).await } else { Ok(()) }
@@ -230,7 +229,9 @@ impl Process {
             }
             let partitions = parts.into_values().collect();
             let mode = LoadMode::Snapshot;
-            self.loader.load(&Load { table: table(), spec: &self.spec, partitions, mode, cause: cause.clone() }).await?;
+            self.loader
+                .load(&Load { table: table(), spec: &self.spec, partitions, mode, cause: cause.clone() })
+                .await?;
         }
         Err(WarehouseError::Transient("the current version changes again and again".to_owned()))
     }
