@@ -10,6 +10,7 @@ mod acts;
 mod chance;
 mod invariants;
 mod light;
+mod loads;
 mod ports;
 mod post;
 mod processes;

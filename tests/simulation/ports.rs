@@ -12,6 +12,7 @@ use shared::bus::{Bus, BusError};
 use shared::message::{Parcel, Topic};
 use shared::store::{Generation, Memory, Metadata, Object, Precondition, Reading, Store, StoreError, Upload};
 
+use super::loads::at_rest;
 use super::post::Post;
 use super::turns::{Kind, Seat};
 
@@ -28,7 +29,14 @@ pub(crate) enum Sabotage {
     CursorBeforeMessage,
     /// A capture's manifest is written after the cursor has moved.
     CursorBeforeManifest,
+    /// What is at work on a table is not waited for.
+    Unwaited,
+    /// The ids of jobs come without the number of the attempt.
+    Numberless,
 }
+
+/// How the names of the records of tables end.
+const RECORD: &str = "/record.json";
 
 /// What one delivery holds back, and what it would see on reading back.
 #[derive(Default)]
@@ -55,7 +63,7 @@ impl Ports {
 
     /// The warehouse's own files are settled by its manifests; their order is not the schedule's.
     fn passes(name: &str) -> bool {
-        name.starts_with("warehouse/") && !name.ends_with("/manifest.json")
+        name.starts_with("warehouse/") && !name.ends_with("/manifest.json") && !name.ends_with(RECORD)
     }
 
     async fn around<T>(
@@ -121,7 +129,15 @@ impl Store for Ports {
                 Ok(Reading { metadata, chunks: stream::iter([Ok(bytes)]).boxed() })
             }
             Some(None) => Err(StoreError::NotFound { name: name.to_owned() }),
-            None => self.around(Kind::Read, "read", name, self.store.read(name, range)).await,
+            None => {
+                let found = self.around(Kind::Read, "read", name, self.store.read(name, range)).await?;
+                if self.sabotage != Some(Sabotage::Unwaited) || !name.ends_with(RECORD) {
+                    return Ok(found);
+                }
+                let metadata = found.metadata.clone();
+                let bytes = at_rest(&found.collect().await?);
+                Ok(Reading { metadata, chunks: stream::iter([Ok(bytes)]).boxed() })
+            }
         }
     }
 

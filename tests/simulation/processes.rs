@@ -41,10 +41,10 @@ const MOST_STEPS: usize = 50_000;
 const HANG: Duration = Duration::from_secs(60);
 
 /// A machine's clock: minutes off, with randomness of its own.
-struct Skewed {
-    now: Arc<AtomicI64>,
-    off: i64,
-    random: Mutex<Chance>,
+pub(crate) struct Skewed {
+    pub(crate) now: Arc<AtomicI64>,
+    pub(crate) off: i64,
+    pub(crate) random: Mutex<Chance>,
 }
 
 impl Clock for Skewed {

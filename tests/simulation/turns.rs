@@ -76,6 +76,11 @@ impl Turns {
         lock(&self.waiting).iter().any(|waiting| waiting.delivery == delivery)
     }
 
+    /// Whose calls wait, in the order in which they came.
+    pub(crate) fn waiting(&self) -> Vec<usize> {
+        lock(&self.waiting).iter().map(|waiting| waiting.delivery).collect()
+    }
+
     /// Takes a call out, to be answered.
     pub(crate) fn take(&self, at: usize) -> Waiting {
         lock(&self.waiting).remove(at)

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use shared::clock::SharedClock;
 use shared::partition::Partition;
-use shared::table::{Partitioning, TableName, TableSpec};
+use shared::table::{Growth, Partitioning, TableName, TableSpec};
 use shared::warehouse::{
     Extent, Layout, Load, LoadMode, LoadPartition, Loaded, PartitionBy, PartitionColumn, Replacement, WarehouseError,
 };
@@ -47,7 +47,12 @@ impl Loader {
         let found = self.tables.find(table).await?;
         let record = found.readable(table)?;
         let changes = record.state.as_ref().map_or(&[][..], |state| &state.changes);
-        Ok(Loaded::new(&record.loaded, changes, cause))
+        let mut loaded = Loaded::new(&record.loaded, changes, cause);
+        if !record.owed.is_empty() {
+            // As of a table that is new: then everything is named, and what is there is not loaded again.
+            loaded.generations.clear();
+        }
+        Ok(loaded)
     }
 
     /// See [`shared::warehouse::Warehouse::load`].
@@ -68,12 +73,20 @@ impl Loader {
 
     async fn try_load(&self, load: &Load<'_>, columns: &[Column]) -> Result<BTreeSet<Partition>, WarehouseError> {
         let table = &load.table;
-        let found = self.tables.find(table).await?;
+        let mut found = self.tables.find(table).await?;
         let afresh = load.mode == LoadMode::Afresh;
         // Which partitions a table holds whose record is damaged is not known, and a part must not pass for the whole.
         let record = if afresh { &found.record } else { found.readable(table)? };
         let nothing = BTreeMap::new();
-        let decided = Replacement::new(load, if afresh { &nothing } else { &record.loaded });
+        let mut decided = Replacement::new(load, if afresh { &nothing } else { &record.loaded });
+        if load.spec.growth == Growth::Union {
+            // A partition has one object for life, so what is loaded is at least what was: a load that was asked for
+            // before does not turn the record back.
+            for part in &mut decided.replaced {
+                let known = record.loaded.get(&part.partition).map(|there| there.generation);
+                part.generation = known.map_or(part.generation, |known| known.max(part.generation));
+            }
+        }
         let touched = decided.touched();
         if touched.is_empty() && record.state.is_some() {
             return Ok(touched);
@@ -95,6 +108,10 @@ impl Loader {
             columns: columns.to_vec(),
             dropped: decided.dropped,
         };
+        if load.spec.growth == Growth::Union && (afresh || record.state.is_none()) {
+            let known: BTreeSet<Partition> = touched.iter().chain(record.loaded.keys()).copied().collect();
+            found.record.owed.extend(known);
+        }
         self.tables.commit(table, found, attempt, steps, effect).await?;
         Ok(touched)
     }
@@ -113,8 +130,9 @@ impl Loader {
         let statement = |what: &str, sql: String| Job { id: named(what), work: Work::Statement(Statement::ours(sql)) };
         let afresh = load.mode == LoadMode::Afresh;
         let mut steps = Vec::new();
-        if afresh || record.state.is_none() {
-            if record.state.is_some() && record.layout != Some(sql::layout(&by)) {
+        // A table that holds nothing may have been removed to be made anew, which then failed.
+        if afresh || record.state.is_none() || record.loaded.is_empty() {
+            if afresh && record.state.is_some() && record.layout != Some(sql::layout(&by)) {
                 steps.push(vec![statement("drop", sql::drop(table, record.layout.as_deref()))]);
             }
             steps.push(vec![statement("create", sql::create(table, columns, &by, afresh))]);

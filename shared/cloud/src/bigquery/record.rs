@@ -48,6 +48,10 @@ pub struct Record {
     /// For a raw table, what each partition was loaded from.
     #[serde(default)]
     pub loaded: BTreeMap<Partition, Loading>,
+    /// For a raw table whose rows add up, the partitions that it lacks since it was made: their loads did not end well, or
+    /// whoever made it anew did not know of them. Until they are loaded, what it holds must not pass for the whole.
+    #[serde(default)]
+    pub owed: BTreeSet<Partition>,
     /// The number of the latest commit that was begun.
     pub attempt: u64,
     /// What is at work.
@@ -148,6 +152,11 @@ impl Record {
                 Ended::Failed(trouble) => settled.trouble = settled.trouble.or_else(|| Some(trouble.clone())),
             }
         }
+        // What a load drops is removed by the last of its statements, which runs beside the loads of partitions.
+        let states = |job: &Job| matches!(job.work, Work::Statement(_));
+        let ran = outcomes.len() == steps.iter().map(Vec::len).sum::<usize>();
+        let gone = ran && outcomes.iter().all(|(job, ended)| !states(job) || matches!(ended, Ended::Done { .. }));
+        let dropped = if gone { effect.dropped } else { BTreeSet::new() };
         let first = steps.first().map_or(0, Vec::len);
         let began = outcomes.iter().take(first).all(|(_, ended)| matches!(ended, Ended::Done { .. }));
         let all = settled.trouble.is_none();
@@ -155,19 +164,18 @@ impl Record {
             // The table was made anew, whatever came of the loads into it.
             _ if effect.afresh && began => Extent::Whole,
             extent if all => extent,
-            _ => Extent::Partitions(loaded.keys().copied().collect()),
+            _ => Extent::Partitions(loaded.keys().chain(&dropped).copied().collect()),
         };
         if effect.afresh && began {
             self.loaded.clear();
         }
-        if all {
-            self.loaded.retain(|partition, _| !effect.dropped.contains(partition));
-        }
+        self.loaded.retain(|partition, _| !dropped.contains(partition));
         self.loaded.extend(
             loaded
                 .into_iter()
                 .map(|(partition, generation)| (partition, Loading { generation, cause: effect.cause.clone() })),
         );
+        self.owed.retain(|partition| !self.loaded.contains_key(partition));
         if all || !settled.extent.is_nothing() {
             let commit = Commit {
                 definition: effect.definition,
@@ -184,5 +192,144 @@ impl Record {
         let known = self.ended.len().saturating_sub(REMEMBERED);
         self.ended.drain(..known);
         self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::DateTime;
+
+    use super::super::job::Statement;
+    use super::*;
+
+    fn year(year: i32) -> Partition {
+        Partition::Year(year)
+    }
+
+    fn load(at: i32, generation: i64) -> Job {
+        let work = Work::Load {
+            object: format!("bronze/{at}"),
+            generation: Generation(generation),
+            partition: Some(year(at)),
+            columns: Vec::new(),
+        };
+        Job { id: format!("load-{at}-{generation}"), work }
+    }
+
+    fn statement(sql: &str) -> Job {
+        Job { id: sql.to_owned(), work: Work::Statement(Statement::ours(sql.to_owned())) }
+    }
+
+    /// A table of some partitions, each of generation 1, after a commit whose jobs ended well where `well` says so.
+    fn settled(held: &[i32], steps: &[Vec<Job>], effect: Effect, well: impl Fn(&Job) -> bool) -> Record {
+        let now = DateTime::UNIX_EPOCH;
+        let loading = Loading { generation: Generation(1), cause: "before".to_owned() };
+        let before = Commit {
+            definition: String::new(),
+            inputs: BTreeMap::new(),
+            extent: Extent::Partitions(held.iter().copied().map(year).collect()),
+            cause: "before",
+        };
+        let record = Record {
+            state: Some(TableState { version: 7, ..TableState::after(None, before, now) }),
+            loaded: held.iter().map(|&at| (year(at), loading.clone())).collect(),
+            ..Record::default()
+        };
+        let mut outcomes = Vec::new();
+        for step in steps {
+            let ended = |job: &Job| {
+                if well(job) {
+                    Ended::Done { cost: Cost::default(), affected: 0 }
+                } else {
+                    Ended::Failed(Trouble::Transient("simulated".to_owned()))
+                }
+            };
+            outcomes.extend(step.iter().map(|job| (job.clone(), ended(job))));
+            if !step.iter().all(&well) {
+                break;
+            }
+        }
+        let running = Running { commit: "c".to_owned(), steps: steps.to_vec(), effect };
+        record.begin(running, 1).settle(&outcomes, Some(0), now)
+    }
+
+    fn effect(extent: Extent, afresh: bool, dropped: &[i32]) -> Effect {
+        Effect {
+            definition: String::new(),
+            inputs: BTreeMap::new(),
+            extent,
+            cause: "now".to_owned(),
+            afresh,
+            layout: Some(String::new()),
+            columns: Vec::new(),
+            dropped: dropped.iter().copied().map(year).collect(),
+        }
+    }
+
+    fn years(years: &[i32]) -> Extent {
+        Extent::Partitions(years.iter().copied().map(year).collect())
+    }
+
+    fn generations(record: &Record) -> Vec<(Partition, i64)> {
+        record.loaded.iter().map(|(partition, loading)| (*partition, loading.generation.0)).collect()
+    }
+
+    fn version(record: &Record) -> u64 {
+        record.state.as_ref().unwrap().version
+    }
+
+    fn since(record: &Record) -> Extent {
+        record.state.as_ref().unwrap().changed_since(7)
+    }
+
+    #[test]
+    fn of_a_load_that_fails_in_part_the_rest_is_told() {
+        let steps = [vec![load(2001, 2), load(2002, 2)]];
+        let record =
+            settled(&[2001, 2002], &steps, effect(years(&[2001, 2002]), false, &[]), |job| job.id != "load-2002-2");
+        assert_eq!(generations(&record), [(year(2001), 2), (year(2002), 1)]);
+        assert_eq!((version(&record), since(&record)), (8, years(&[2001])));
+        assert!(record.how_ended("c").unwrap().trouble.is_some());
+    }
+
+    #[test]
+    fn a_load_of_which_all_fails_is_no_version() {
+        let record = settled(&[2001], &[vec![load(2001, 2)]], effect(years(&[2001]), false, &[]), |_| false);
+        assert_eq!(generations(&record), [(year(2001), 1)]);
+        assert_eq!(version(&record), 7);
+    }
+
+    #[test]
+    fn a_table_whose_making_failed_is_as_it_was() {
+        let steps = [vec![statement("create")], vec![load(2001, 2)]];
+        let record = settled(&[2001, 2002], &steps, effect(Extent::Whole, true, &[]), |_| false);
+        assert_eq!(generations(&record), [(year(2001), 1), (year(2002), 1)]);
+        assert_eq!(version(&record), 7);
+    }
+
+    #[test]
+    fn a_table_that_was_removed_and_not_made_holds_nothing() {
+        let steps = [vec![statement("drop")], vec![statement("create")], vec![load(2001, 2)]];
+        let record = settled(&[2001, 2002], &steps, effect(Extent::Whole, true, &[]), |job| job.id == "drop");
+        assert_eq!(generations(&record), []);
+        assert_eq!((version(&record), since(&record)), (8, Extent::Whole));
+    }
+
+    #[test]
+    fn what_is_dropped_is_told_although_a_load_beside_it_failed() {
+        let steps = [vec![load(2001, 2), statement("delete")]];
+        let record =
+            settled(&[2001, 2002], &steps, effect(years(&[2001, 2002]), false, &[2002]), |job| job.id == "delete");
+        assert_eq!(generations(&record), [(year(2001), 1)]);
+        assert_eq!((version(&record), since(&record)), (8, years(&[2002])));
+    }
+
+    #[test]
+    fn what_could_not_be_dropped_stays() {
+        let steps = [vec![load(2001, 2), statement("delete")]];
+        let record =
+            settled(&[2001, 2002], &steps, effect(years(&[2001, 2002]), false, &[2002]), |job| job.id != "delete");
+        assert_eq!(generations(&record), [(year(2001), 2), (year(2002), 1)]);
+        assert_eq!(since(&record), years(&[2001]));
     }
 }
