@@ -220,7 +220,10 @@ async fn models_are_built_tested_asked_and_replayed_from_here() {
     let answer = deployed.strata(&["query", events, "--format", "csv"]).await.unwrap();
     assert_eq!(answer, "event_id,magnitude\nak1,1.5\nak2,1.5\nak3,1.5\n");
     let removed = deployed.strata(&["query", "delete from gold.fct_earthquakes where true"]).await.unwrap_err();
-    assert!(matches!(removed, Problem::Failed(_)) && removed.to_string().contains("only one query"), "{removed}");
+    assert!(
+        matches!(removed, Problem::Failed(_)) && removed.to_string().contains("only queries are answered"),
+        "{removed}"
+    );
     let tested = deployed.strata(&["test"]).await.unwrap();
     assert!(tested.contains("fct_earthquakes") && !tested.contains("FAILS"), "{tested}");
 

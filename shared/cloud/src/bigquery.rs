@@ -93,7 +93,7 @@ impl Warehouse for BigQuery {
     }
 
     async fn query(&self, sql: &str, origin: &Origin) -> Result<Answer, WarehouseError> {
-        let statement = Statement::around("", sql, "", origin);
+        let statement = Statement::of(sql, origin);
         let id = format!("{}-query-{:032x}", self.prefix, self.clock.random());
         // No table: what a query reads is its own affair.
         let asked = TableName::new("ops", "query");

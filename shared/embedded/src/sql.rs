@@ -38,7 +38,6 @@ mod tables;
 mod tests;
 
 pub use normalize::{bigquery_type, normalize};
-pub use parse::one_query;
 pub use plan::plan;
 pub use session::{session, session_with};
 pub use supported::functions;

@@ -60,6 +60,11 @@ impl Statement {
         Self { sql, file: "the warehouse".to_owned(), first_line: 1, ours: 0 }
     }
 
+    /// The SQL of `origin`, alone.
+    pub fn of(sql: &str, origin: &Origin) -> Self {
+        Self { sql: sql.to_owned(), file: origin.file.clone(), first_line: origin.first_line, ours: 0 }
+    }
+
     /// The SQL of `origin` between lines of ours.
     pub fn around(before: &str, sql: &str, after: &str, origin: &Origin) -> Self {
         let ours = u32::try_from(before.lines().count()).unwrap_or(0);

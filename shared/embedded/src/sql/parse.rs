@@ -71,26 +71,6 @@ pub(crate) fn parse(sql: &str) -> Result<(Box<Query>, Vec<TokenWithSpan>), Box<R
     }
 }
 
-/// Whether a text is one query, which changes nothing, for whoever hands it to BigQuery: by the word that it begins with
-/// and by its semicolons, so all of BigQuery's syntax for queries passes.
-///
-/// # Errors
-/// One sentence on what it is instead.
-pub fn one_query(sql: &str) -> Result<(), String> {
-    let tokens = Tokenizer::new(&BigQueryDialect, sql).tokenize().map_err(|error| lower(&error.message))?;
-    let mut tokens = tokens.into_iter().filter(|token| !matches!(token, Token::Whitespace(_) | Token::EOF));
-    match tokens.find(|token| *token != Token::LParen) {
-        Some(Token::Word(word)) if matches!(word.keyword, Keyword::SELECT | Keyword::WITH | Keyword::FROM) => (),
-        Some(token) => return Err(format!("{token} begins no query: only one query is run")),
-        None => return Err("the text holds no query".to_owned()),
-    }
-    let mut after = tokens.skip_while(|token| *token != Token::SemiColon);
-    match after.find(|token| *token != Token::SemiColon) {
-        Some(_) => Err("the text holds more than one statement: only one query is run".to_owned()),
-        None => Ok(()),
-    }
-}
-
 fn lower(message: &str) -> String {
     let mut letters = message.chars();
     letters.next().map_or_else(String::new, |first| first.to_lowercase().chain(letters).collect())
@@ -187,35 +167,5 @@ fn is_prefix(token: &Token) -> bool {
             Keyword::NOT | Keyword::CASE | Keyword::WHEN | Keyword::ARRAY | Keyword::STRUCT | Keyword::WITH
         ),
         _ => false,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_would_change_data_is_no_query() {
-        for sql in [
-            "select 1",
-            " -- delete\n(with a as (select ';') select * from a) ;",
-            "/* drop */ SELECT r'\\d', \"\"\"a;b\"\"\", `drop` from t; -- end",
-            "from t |> where x > 1",
-        ] {
-            assert_eq!(one_query(sql), Ok(()), "{sql}");
-        }
-        for sql in [
-            "",
-            "-- select 1",
-            "delete from t where true",
-            "(drop table t)",
-            "select 1; drop table t",
-            "begin select 1; end",
-            "create or replace table t as select 1",
-            "`select` 1",
-            "select 'unfinished",
-        ] {
-            assert!(one_query(sql).is_err(), "{sql}");
-        }
     }
 }
