@@ -153,7 +153,7 @@ impl Asked {
         match self.seat.turn(Kind::Write, format!("start {}", job.id)).await {
             Verdict::FailBefore => {
                 self.there().posted.push(job.clone());
-                return lost();
+                lost()
             }
             verdict => {
                 self.there().start(job.clone());
