@@ -227,7 +227,7 @@ async fn a_seed_is_a_table(bench: &Bench) {
 async fn wrong_sql_is_an_error_at_its_place(bench: &Bench, places: Places) {
     let of_a_name = if places == Places::Every { 3 } else { 1 };
     let wrong_name = "select id\nfrom gold.facts\nwhere magnitude > 1";
-    for (sql, line) in [("select id\nfrom (gold.facts", 2), (wrong_name, of_a_name)] {
+    for (sql, line) in [("select id\nfrom gold.facts where )", 2), (wrong_name, of_a_name)] {
         let error = bench.warehouse.query(sql, &Origin::new("query")).await.unwrap_err();
         assert!(matches!(&error, WarehouseError::Sql(at) if at.file == "query" && at.line == line), "{error}");
     }
