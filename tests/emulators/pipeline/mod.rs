@@ -1,0 +1,7 @@
+//! The whole pipeline as it is deployed: the services' own programs, Pub/Sub's pushes over HTTP, the lake in Cloud
+//! Storage and the warehouse in BigQuery.
+
+mod deployment;
+mod gate;
+mod month;
+mod program;
