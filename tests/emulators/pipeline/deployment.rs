@@ -8,6 +8,8 @@ use std::fmt::Write as _;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use cloud::config::Environment;
 use cloud::{BigQuery, Bucket, PubSub, RETRIES};
 use serde_json::{Value, json};
@@ -29,17 +31,9 @@ const ATTEMPTS: u32 = 5;
 /// The name of the topic of dead letters, and of its subscription.
 const DEAD_LETTERS: &str = "dead-letters";
 
-/// The resources of an environment that Terraform makes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Made {
-    Nothing,
-    Bucket,
-    BucketAndTopics,
-    Everything,
-}
-
 /// A message that is known, and how often a service must have taken it before all is done.
 struct Known {
+    topic: Topic,
     service: Option<Service>,
     published: Timestamp,
     due: usize,
@@ -61,8 +55,8 @@ pub(super) struct Deployment {
 }
 
 impl Deployment {
-    /// Makes these resources of an environment of its own, and starts no service. `source` stands for the USGS service.
-    pub(super) async fn new(source: &str, made: Made) -> Self {
+    /// An environment of its own in which nothing is made. `source` stands for the USGS service.
+    pub(super) async fn new(source: &str) -> Self {
         let emulators = emulators();
         let all = emulators.storage.is_some() && emulators.pubsub.is_some() && emulators.bigquery.is_some();
         assert!(all, "the emulators are started by tests/emulators/run");
@@ -71,7 +65,7 @@ impl Deployment {
         let store: Arc<dyn Store> = Arc::new(store);
         let bus = PubSub::connect(environment.topics.clone(), &environment.emulators, RETRIES).await.unwrap();
         let warehouse = BigQuery::connect(&environment, Arc::clone(&store), Arc::new(System), RETRIES).await.unwrap();
-        let this = Self {
+        Self {
             store,
             warehouse: Arc::new(warehouse),
             gate: Gate::new().await,
@@ -82,36 +76,29 @@ impl Deployment {
             past: Vec::new(),
             known: Mutex::default(),
             environment,
-        };
-        if made != Made::Nothing {
-            this.make_bucket().await;
         }
-        if matches!(made, Made::BucketAndTopics | Made::Everything) {
-            this.make_topics().await;
-        }
-        if made == Made::Everything {
-            this.make_datasets().await;
-            this.make_subscriptions().await;
-        }
-        this
     }
 
     /// A whole environment with its three services.
     pub(super) async fn start(source: &str) -> Self {
-        let mut this = Self::new(source, Made::Everything).await;
+        let mut this = Self::new(source).await;
+        this.make_bucket().await;
+        this.make_datasets().await;
+        this.make_topics().await;
+        this.make_subscriptions().await;
         for service in Service::ALL {
             this.run(service).await;
         }
         this
     }
 
-    async fn make_bucket(&self) {
+    pub(super) async fn make_bucket(&self) {
         let Environment { project, bucket, emulators, .. } = &self.environment;
         let buckets = format!("{}/storage/v1/b?project={project}", emulators.storage.as_ref().unwrap().http.as_str());
         make(self.client.post(buckets), &json!({ "name": bucket.to_string() })).await;
     }
 
-    async fn make_datasets(&self) {
+    pub(super) async fn make_datasets(&self) {
         let Environment { project, location, emulators, .. } = &self.environment;
         let emulator = emulators.bigquery.as_ref().unwrap().as_str();
         for dataset in ["raw", "silver", "gold", "ops"] {
@@ -123,7 +110,7 @@ impl Deployment {
         }
     }
 
-    async fn make_topics(&self) {
+    pub(super) async fn make_topics(&self) {
         for topic in Topic::ALL {
             make(self.client.put(self.pubsub(&self.environment.topics.path(topic))), &json!({})).await;
         }
@@ -250,29 +237,31 @@ impl Deployment {
                 let service = Service::ALL.into_iter().find(|service| service.topic() == topic);
                 let published = message["publishTime"].as_str().unwrap().parse().unwrap();
                 let id = message["messageId"].as_str().unwrap().to_owned();
-                self.known.lock().unwrap().entry(id).or_insert(Known { service, published, due: 1 });
+                self.known.lock().unwrap().entry(id).or_insert(Known { topic, service, published, due: 1 });
             }
         }
         any
     }
 
-    /// What is not done.
-    fn open(&self) -> Vec<String> {
-        let mut open = Vec::new();
-        let mut taken: BTreeMap<(Service, String), usize> = BTreeMap::new();
-        for service in Service::ALL {
-            for push in self.gate.pushes(service) {
-                match push.answer {
-                    Answer::UnderWay => open.push(format!("{} is at work on {}", service.name(), push.message)),
-                    Answer::Is(status) if status.is_success() => *taken.entry((service, push.message)).or_default() += 1,
-                    Answer::Is(_) | Answer::Broken => {}
-                }
+    /// How often each message was taken by its service.
+    fn taken(&self) -> BTreeMap<String, usize> {
+        let mut taken = BTreeMap::new();
+        for push in Service::ALL.into_iter().flat_map(|service| self.gate.pushes(service)) {
+            if matches!(push.answer, Answer::Is(status) if status.is_success()) {
+                *taken.entry(push.message).or_default() += 1;
             }
         }
+        taken
+    }
+
+    /// What is not done.
+    fn open(&self) -> Vec<String> {
+        let busy = Service::ALL.into_iter().filter(|&service| self.gate.is_busy(service));
+        let mut open: Vec<String> = busy.map(|service| format!("{} is at work", service.name())).collect();
+        let taken = self.taken();
         for (id, known) in &*self.known.lock().unwrap() {
-            let Some(service) = known.service else { continue };
-            let taken = taken.get(&(service, id.clone())).copied().unwrap_or(0);
-            if taken < known.due {
+            let taken = taken.get(id).copied().unwrap_or(0);
+            if let Some(service) = known.service && taken < known.due {
                 open.push(format!("{} took {id} {taken} times of {}", service.name(), known.due));
             }
         }
@@ -298,38 +287,55 @@ impl Deployment {
         assert!(settled.await.is_ok(), "not done: {:#?}", self.open());
     }
 
-    /// The published messages of a topic that are known.
+    /// How many messages of a topic are known.
     pub(super) fn published(&self, topic: Topic) -> usize {
-        let service = Service::ALL.into_iter().find(|service| service.topic() == topic);
-        self.known.lock().unwrap().values().filter(|known| known.service == service).count()
+        self.known.lock().unwrap().values().filter(|known| known.topic == topic).count()
     }
 
-    /// Has a subscription deliver everything again that was published since then.
-    pub(super) async fn seek(&self, service: Service, time: Timestamp) {
-        for known in self.known.lock().unwrap().values_mut() {
+    /// Has a service's subscription deliver everything again that was published since then. Returns how much that is.
+    pub(super) async fn seek(&self, service: Service, time: Timestamp) -> usize {
+        let mut count = 0;
+        let taken = self.taken();
+        for (id, known) in &mut *self.known.lock().unwrap() {
             if known.service == Some(service) && known.published >= time {
-                known.due += 1;
+                known.due = taken[id] + 1;
+                count += 1;
             }
         }
-        make(self.client.post(format!("{}:seek", self.subscription(service.name()))), &json!({ "time": time.to_rfc3339() })).await;
+        let seek = format!("{}:seek", self.subscription(service.name()));
+        make(self.client.post(seek), &json!({ "time": time.to_rfc3339() })).await;
+        count
     }
 
-    /// Waits until these messages, and no others, are dead letters. Nobody waits for them any more.
-    pub(super) async fn dead(&self, mut data: BTreeSet<String>, ids: &[String]) {
+    /// Waits until these messages are dead letters, by id and content. Nobody waits for them any more.
+    pub(super) async fn dead(&self, messages: &[(String, &str)]) {
+        let mut left: BTreeSet<String> = messages.iter().map(|(_, data)| BASE64.encode(data)).collect();
         let found = tokio::time::timeout(PATIENCE, async {
-            while !data.is_empty() {
+            while !left.is_empty() {
                 for letter in self.pull(DEAD_LETTERS, false).await {
-                    let content = letter["data"].as_str().unwrap();
-                    assert!(data.remove(content), "another dead letter: {letter}");
+                    assert!(left.remove(letter["data"].as_str().unwrap()), "another dead letter: {letter}");
                 }
             }
         });
-        assert!(found.await.is_ok(), "no dead letters: {data:?}");
+        assert!(found.await.is_ok(), "no dead letters: {left:?}");
         while self.watch().await {}
-        let mut known = self.known.lock().unwrap();
-        for id in ids {
-            known.get_mut(id).unwrap().due = 0;
+        for (id, _) in messages {
+            self.known.lock().unwrap().get_mut(id).unwrap().due = 0;
         }
+    }
+
+    /// Waits until there is an object in the lake whose content is such.
+    pub(super) async fn object(&self, prefix: &str, wanted: impl Fn(&[u8]) -> bool) {
+        let found = tokio::time::timeout(PATIENCE, async {
+            loop {
+                for object in self.store.list(prefix).await.unwrap() {
+                    if self.store.get(&object.name).await.unwrap().is_some_and(|object| wanted(&object.bytes)) {
+                        return;
+                    }
+                }
+            }
+        });
+        assert!(found.await.is_ok(), "no such object: {prefix}");
     }
 }
 

@@ -3,5 +3,6 @@
 
 mod deployment;
 mod gate;
+mod missing;
 mod month;
 mod program;
