@@ -160,7 +160,8 @@ impl Deployment {
             ("STRATA_PUSH_JWKS", format!("http://{}/keys", self.gate.address)),
             ("STRATA_USGS_URL", self.source.clone()),
         ];
-        let emulators = ["STORAGE_EMULATOR_HOST", "STORAGE_EMULATOR_GRPC_HOST", "PUBSUB_EMULATOR_HOST", "BIGQUERY_EMULATOR_HOST"];
+        let emulators =
+            ["STORAGE_EMULATOR_HOST", "STORAGE_EMULATOR_GRPC_HOST", "PUBSUB_EMULATOR_HOST", "BIGQUERY_EMULATOR_HOST"];
         let emulators = emulators.map(|name| (name, std::env::var(name).unwrap()));
         let program = Program::start(service, &[&variables[..], &emulators[..]].concat()).await;
         self.gate.open(service, Some(program.port));
@@ -216,7 +217,8 @@ impl Deployment {
     async fn pull(&self, name: &str, at_once: bool) -> Vec<Value> {
         let ask = async |verb: &str, body: Value| -> Value {
             let request = self.client.post(format!("{}:{verb}", self.subscription(name)));
-            let response = request.header("content-type", "application/json").body(body.to_string()).send().await.unwrap();
+            let response =
+                request.header("content-type", "application/json").body(body.to_string()).send().await.unwrap();
             let (status, text) = (response.status(), response.text().await.unwrap());
             assert!(status.is_success(), "{status} {text}");
             serde_json::from_str(&text).unwrap()
@@ -261,7 +263,9 @@ impl Deployment {
         let taken = self.taken();
         for (id, known) in &*self.known.lock().unwrap() {
             let taken = taken.get(id).copied().unwrap_or(0);
-            if let Some(service) = known.service && taken < known.due {
+            if let Some(service) = known.service
+                && taken < known.due
+            {
                 open.push(format!("{} took {id} {taken} times of {}", service.name(), known.due));
             }
         }

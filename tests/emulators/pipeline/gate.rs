@@ -79,7 +79,8 @@ impl Gate {
         let keys = doors.signer.keys();
         let mut router = Router::new().route("/keys", get(move || async move { axum::Json(keys) }));
         for service in Service::ALL {
-            let pushed = move |State(doors): State<Arc<Doors>>, body: Bytes| async move { doors.push(service, body).await };
+            let pushed =
+                move |State(doors): State<Arc<Doors>>, body: Bytes| async move { doors.push(service, body).await };
             router = router.route(&format!("/{}", service.name()), post(pushed));
         }
         let router = router.layer(DefaultBodyLimit::disable()).with_state(Arc::clone(&doors));
@@ -109,11 +110,6 @@ impl Gate {
         let mut pushes = self.doors.doors[&service].pushes.subscribe();
         let found = tokio::time::timeout(PATIENCE, pushes.wait_for(|pushes| wanted(pushes))).await;
         assert!(found.is_ok(), "pushes to {}: {:#?}", service.name(), self.pushes(service));
-    }
-
-    /// Waits until a push to a service is under way.
-    pub(super) async fn busy(&self, service: Service) {
-        self.until(service, |pushes| pushes.iter().any(|push| push.answer == Answer::UnderWay)).await;
     }
 
     /// Whether a push is under way.
@@ -175,7 +171,14 @@ impl Doors {
         }
     }
 
-    async fn deliver(&self, door: &Door, service: Service, port: u16, message: String, body: &Bytes) -> (StatusCode, Bytes) {
+    async fn deliver(
+        &self,
+        door: &Door,
+        service: Service,
+        port: u16,
+        message: String,
+        body: &Bytes,
+    ) -> (StatusCode, Bytes) {
         let mut at = 0;
         door.pushes.send_modify(|pushes| {
             at = pushes.len();
@@ -184,7 +187,8 @@ impl Doors {
         let noted = Noted { doors: self, door, at };
         self.news.send_replace(());
         let request = self.client.post(format!("http://127.0.0.1:{port}/")).body(body.clone());
-        let request = request.header("content-type", "application/json").header("authorization", self.authorization(service));
+        let request =
+            request.header("content-type", "application/json").header("authorization", self.authorization(service));
         let answered = async {
             let response = request.send().await?;
             Ok::<_, reqwest::Error>((response.status(), response.bytes().await?))

@@ -50,6 +50,21 @@ async fn same(cloud: &Deployment, expected: &Tables) {
     }
 }
 
+/// What the tables hold, in few words: how many rows, and the sum of what each row comes to.
+async fn digests(cloud: &Deployment) -> Tables {
+    let mut digests = Tables::new();
+    for table in cloud.warehouse.tables().await.unwrap() {
+        let except = if table.schema == "raw" { "except (_capture, _first_capture)" } else { "" };
+        let sql = format!(
+            "select count(*), sum(mod(farm_fingerprint(to_json_string(r)), 1000000007)) \
+             from (select * {except} from `{}`.`{}`) as r",
+            table.schema, table.table
+        );
+        digests.insert(table.to_string(), query_in(&*cloud.warehouse, &sql).await.unwrap());
+    }
+    digests
+}
+
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "tests/emulators/run starts what it needs"]
 async fn a_month_ends_in_the_tables_of_the_laptop_whatever_happens() {
@@ -72,8 +87,11 @@ async fn a_month_ends_in_the_tables_of_the_laptop_whatever_happens() {
     same(&cloud, &expected).await;
     done("the tables are equal", &mut since);
 
+    let digested = digests(&cloud).await;
+    done("the tables are digested", &mut since);
+
     replay_by_message(&cloud).await;
-    same(&cloud, &expected).await;
+    assert_eq!(digests(&cloud).await, digested);
     done("a day again, by message", &mut since);
     for service in [Service::Land, Service::Transform] {
         let before = cloud.gate.pushes(service).len();
@@ -81,11 +99,11 @@ async fn a_month_ends_in_the_tables_of_the_laptop_whatever_happens() {
         cloud.settle().await;
         assert!(again > 0 && cloud.gate.pushes(service).len() >= before + again);
     }
-    same(&cloud, &expected).await;
+    assert_eq!(digests(&cloud).await, digested);
     done("all again, by seek", &mut since);
 
     poison(&cloud).await;
-    same(&cloud, &expected).await;
+    assert_eq!(digests(&cloud).await, digested);
     done("poison", &mut since);
     for record in ledger::read(&*cloud.store, DATASET, None).await.unwrap() {
         assert!(record.reconciles(), "{record:?}");
@@ -151,11 +169,7 @@ async fn replay_by_message(cloud: &Deployment) {
 async fn poison(cloud: &Deployment) {
     let table = [
         ("{\"neither\":\"nor\"}", "1", "is no message for captures"),
-        (
-            "{\"dataset\":\"volcanoes\",\"partitions\":[]}",
-            "1",
-            "volcanoes",
-        ),
+        ("{\"dataset\":\"volcanoes\",\"partitions\":[]}", "1", "volcanoes"),
         ("{\"dataset\":\"earthquakes\",\"partitions\":[]}", "99", "has the form '99'"),
     ];
     let mut letters = Vec::new();
@@ -166,12 +180,16 @@ async fn poison(cloud: &Deployment) {
     cloud.dead(&letters).await;
     cloud.settle().await;
     for (_, _, named) in table {
-        let says = |line: &Value| line[DEAD_LETTER] == true && line["severity"] == "ERROR" && line.to_string().contains(named);
+        let says =
+            |line: &Value| line[DEAD_LETTER] == true && line["severity"] == "ERROR" && line.to_string().contains(named);
         cloud.program(Service::Land).says(says).await;
     }
     for (id, data) in &letters {
         let pushes = cloud.gate.pushes(Service::Land).into_iter().filter(|push| push.message == *id);
-        assert!(pushes.map(|push| push.answer).all(|it| !matches!(it, Answer::Is(status) if status.is_success())), "{data}");
+        assert!(
+            pushes.map(|push| push.answer).all(|it| !matches!(it, Answer::Is(status) if status.is_success())),
+            "{data}"
+        );
     }
     too_large(cloud).await;
 }

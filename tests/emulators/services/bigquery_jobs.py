@@ -22,6 +22,7 @@ from bqemulator.domain.errors import (
 from bqemulator.jobs.executor import build_response_schema
 from bqemulator.storage.arrow_bridge import arrow_table_to_bq_rows
 from fastapi import APIRouter, Query, Request
+from fastapi.responses import JSONResponse
 
 import bigquery_tables as tables
 from bigquery_sql import Done, Session, split
@@ -414,7 +415,8 @@ async def query_at_once(project: str, request: Request, ctx: Context):
     name = f"job_{uuid4().hex}"
     job = await run_job(ctx, project, name, config)
     times = str((body.get("formatOptions") or {}).get("useInt64Timestamp", False)).lower() == "true"
-    return results(project, name, job, 0, body.get("maxResults"), times, "bigquery#queryResponse")
+    found = results(project, name, job, 0, body.get("maxResults"), times, "bigquery#queryResponse")
+    return JSONResponse(found)
 
 
 @router.get("/projects/{project}/jobs")
@@ -446,7 +448,9 @@ async def get_query_results(
     times: bool = INT64_TIMES,
 ):
     job, start = known_job(project, name), start_of(pageToken, startIndex)
-    return results(project, name, job, start, maxResults, times, "bigquery#getQueryResultsResponse")
+    found = results(project, name, job, start, maxResults, times, "bigquery#getQueryResultsResponse")
+    # FastAPI would look at every cell again, for what is no JSON.
+    return JSONResponse(found)
 
 
 @router.get(tables.TABLES + "/{table}/data")
