@@ -76,6 +76,11 @@ def split(script):
     return ["BEGIN TRANSACTION" if words == ["BEGIN"] else text for text, words in found]
 
 
+def kind_of(tree, statement):
+    # The stock package looks at the first word, which in a query may be a parenthesis.
+    return "SELECT" if isinstance(tree, exp.Query) else classify_statement_type(statement)
+
+
 class Session:
     """Runs the statements of a job in their order. `close` takes back what was not committed, and temporary tables."""
 
@@ -175,7 +180,8 @@ class Session:
 
     async def plan(self, statement):
         """What a dry run tells: the cost, and the columns of a query."""
-        tree, done = parse(statement), Done(classify_statement_type(statement))
+        tree = parse(statement)
+        done = Done(kind_of(tree, statement))
         self.cost(done, self.qualify(tree))
         query = tree.expression if isinstance(tree, exp.Create) else tree
         if isinstance(query, exp.Query):
@@ -188,7 +194,8 @@ class Session:
 
     async def run(self, statement, destination=None):
         """Runs a statement. A query's rows also go to a destination: a `Destination`."""
-        tree, done = parse(statement), Done(classify_statement_type(statement))
+        tree = parse(statement)
+        done = Done(kind_of(tree, statement))
         if isinstance(tree, (exp.Transaction, exp.Commit, exp.Rollback)):
             return self.transaction(tree)
         if isinstance(tree, exp.Drop) and tree.args.get("kind") in ("TABLE", "VIEW"):
