@@ -5,6 +5,7 @@
 
 mod bus;
 mod operate;
+mod pipeline;
 mod sql;
 mod store;
 mod warehouse;

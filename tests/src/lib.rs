@@ -13,7 +13,7 @@ use shared::ledger::{self, Record};
 use shared::message::{FetchRequest, Message};
 use shared::retry::Backoff;
 use shared::store::{Memory, Store};
-use shared::warehouse::Origin;
+use shared::warehouse::{Origin, Warehouse};
 use strata::pipeline::{Parts, Pipeline};
 use strata::report::dead_letters;
 use strata::rows::{Format, print};
@@ -129,8 +129,13 @@ impl World {
 
 /// The answer of a query, as CSV without its header.
 pub async fn query(pipeline: &Pipeline, sql: &str) -> Result<Vec<String>> {
+    query_in(&*pipeline.data.warehouse, sql).await
+}
+
+/// The same of any warehouse.
+pub async fn query_in(warehouse: &dyn Warehouse, sql: &str) -> Result<Vec<String>> {
     let origin = Origin::new("test");
-    let answer = pipeline.data.warehouse.query(sql, &origin).await?;
+    let answer = warehouse.query(sql, &origin).await?;
     let mut text = Vec::new();
     print(&answer, Format::Csv, &mut text)?;
     Ok(String::from_utf8(text)?.lines().skip(1).map(str::to_owned).collect())
@@ -138,8 +143,13 @@ pub async fn query(pipeline: &Pipeline, sql: &str) -> Result<Vec<String>> {
 
 /// All rows of all tables, sorted.
 pub async fn tables(pipeline: &Pipeline) -> Result<BTreeMap<String, Vec<String>>> {
+    tables_in(&*pipeline.data.warehouse).await
+}
+
+/// The same of any warehouse.
+pub async fn tables_in(warehouse: &dyn Warehouse) -> Result<BTreeMap<String, Vec<String>>> {
     let mut tables = BTreeMap::new();
-    for table in pipeline.data.warehouse.tables().await? {
+    for table in warehouse.tables().await? {
         // Which of two captures of one second a row is credited to is settled by their random names.
         let columns = if table.schema == "raw" && table.table == "earthquakes" {
             "* except (_capture, _first_capture)"
@@ -147,7 +157,7 @@ pub async fn tables(pipeline: &Pipeline) -> Result<BTreeMap<String, Vec<String>>
             "*"
         };
         let sql = format!("select {columns} from `{}`.`{}`", table.schema, table.table);
-        let mut rows = query(pipeline, &sql).await?;
+        let mut rows = query_in(warehouse, &sql).await?;
         rows.sort();
         tables.insert(table.to_string(), rows);
     }

@@ -5,13 +5,10 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, ChildStderr, Command, Output, Stdio};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL;
-use ring::rand::SystemRandom;
-use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
-use serde_json::{Value, json};
+use push_tokens::{Signer, claims, header};
+use serde_json::Value;
 use shared::clock::{Clock, System};
 use shared::dataset::Ask;
 use shared::function::Envelope;
@@ -120,26 +117,10 @@ fn it_answers_refuses_strangers_and_ends_when_told() {
 
 /// A token as Pub/Sub's, and the keys that it is checked with.
 fn token() -> (String, Value) {
-    let random = SystemRandom::new();
-    let algorithm = &ECDSA_P256_SHA256_FIXED_SIGNING;
-    let pkcs8 = EcdsaKeyPair::generate_pkcs8(algorithm, &random).unwrap();
-    let pair = EcdsaKeyPair::from_pkcs8(algorithm, pkcs8.as_ref(), &random).unwrap();
-    let (x, y) = pair.public_key().as_ref()[1..].split_at(32);
-    let (x, y) = (BASE64URL.encode(x), BASE64URL.encode(y));
-    let keys = json!({ "keys": [{ "kty": "EC", "crv": "P-256", "alg": "ES256", "kid": "k1", "x": x, "y": y }] });
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
-    let header = json!({ "alg": "ES256", "kid": "k1" });
-    let claims = json!({
-        "iss": "https://accounts.google.com",
-        "aud": "https://fetch.example",
-        "email": "push@strata-public.iam.gserviceaccount.com",
-        "email_verified": true,
-        "iat": now,
-        "exp": now + 600,
-    });
-    let said = format!("{}.{}", BASE64URL.encode(header.to_string()), BASE64URL.encode(claims.to_string()));
-    let signature = pair.sign(&random, said.as_bytes()).unwrap();
-    (format!("{said}.{}", BASE64URL.encode(signature)), keys)
+    let signer = Signer::default();
+    let now = System.now().timestamp();
+    let claims = claims("https://fetch.example", "push@strata-public.iam.gserviceaccount.com", now);
+    (signer.sign(&header(), &claims), signer.keys())
 }
 
 #[test]

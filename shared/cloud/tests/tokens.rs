@@ -15,8 +15,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL;
 use cloud::service::settings::Push;
 use cloud::token::PushTokens;
-use ring::rand::SystemRandom;
-use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
+use push_tokens::{Signer, header};
 use serde_json::{Value, json};
 use shared::clock::{Clock, System};
 use shared::dataset::Ask;
@@ -28,43 +27,9 @@ use tower::ServiceExt;
 const AUDIENCE: &str = "https://fetch.example";
 const ACCOUNT: &str = "push@p.iam.gserviceaccount.com";
 
-/// A key that can sign, as ES256.
-struct Signer(EcdsaKeyPair);
-
-impl Signer {
-    fn new() -> Self {
-        let random = SystemRandom::new();
-        let pkcs8 = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random).unwrap();
-        Self(EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, pkcs8.as_ref(), &random).unwrap())
-    }
-
-    fn jwk(&self, id: &str) -> Value {
-        let (x, y) = self.0.public_key().as_ref()[1..].split_at(32);
-        let (x, y) = (BASE64URL.encode(x), BASE64URL.encode(y));
-        json!({ "kty": "EC", "crv": "P-256", "alg": "ES256", "use": "sig", "kid": id, "x": x, "y": y })
-    }
-
-    fn sign(&self, header: &Value, claims: &Value) -> String {
-        let part = |value: &Value| BASE64URL.encode(value.to_string());
-        let said = format!("{}.{}", part(header), part(claims));
-        let signature = self.0.sign(&SystemRandom::new(), said.as_bytes()).unwrap();
-        format!("{said}.{}", BASE64URL.encode(signature))
-    }
-}
-
 /// Claims as Pub/Sub's tokens have them, with one of them different or, when it is null, not there.
 fn claims(name: &str, value: Value) -> Value {
-    let now = System.now().timestamp();
-    let mut claims = json!({
-        "iss": "https://accounts.google.com",
-        "aud": AUDIENCE,
-        "azp": "113774264463038321964",
-        "sub": "113774264463038321964",
-        "email": ACCOUNT,
-        "email_verified": true,
-        "iat": now - 5,
-        "exp": now + 3600,
-    });
+    let mut claims = push_tokens::claims(AUDIENCE, ACCOUNT, System.now().timestamp());
     let all = claims.as_object_mut().unwrap();
     if value.is_null() {
         all.remove(name)
@@ -76,10 +41,6 @@ fn claims(name: &str, value: Value) -> Value {
 
 fn right() -> Value {
     claims("x", Value::Null)
-}
-
-fn header() -> Value {
-    json!({ "alg": "ES256", "kid": "k1", "typ": "JWT" })
 }
 
 /// Counts what it is given to do.
@@ -122,7 +83,7 @@ impl Service {
     }
 
     async fn with_key(signer: &Signer) -> Self {
-        let keys = json!({ "keys": [signer.jwk("k1")] });
+        let keys = signer.keys();
         let address = listen(Router::new().route("/keys", get(move || async move { Json(keys) }))).await;
         Self::new(format!("http://{address}/keys"))
     }
@@ -162,7 +123,7 @@ impl Service {
 
 #[tokio::test]
 async fn a_right_token_is_admitted() {
-    let signer = Signer::new();
+    let signer = Signer::default();
     let service = Service::with_key(&signer).await;
     for token in [
         signer.sign(&header(), &right()),
@@ -176,7 +137,7 @@ async fn a_right_token_is_admitted() {
 
 #[tokio::test]
 async fn a_token_with_one_wrong_or_missing_claim_is_refused() {
-    let signer = Signer::new();
+    let signer = Signer::default();
     let service = Service::with_key(&signer).await;
     let now = System.now().timestamp();
     let table = [
@@ -204,7 +165,7 @@ async fn a_token_with_one_wrong_or_missing_claim_is_refused() {
 
 #[tokio::test]
 async fn what_is_not_signed_by_a_known_key_is_refused() {
-    let signer = Signer::new();
+    let signer = Signer::default();
     let service = Service::with_key(&signer).await;
     let token = signer.sign(&header(), &right());
     let (said, signature) = token.rsplit_once('.').unwrap();
@@ -213,7 +174,7 @@ async fn what_is_not_signed_by_a_known_key_is_refused() {
     let hmac = signer.sign(&json!({ "alg": "HS256", "kid": "k1" }), &right());
     let rsa = signer.sign(&json!({ "alg": "RS256", "kid": "k1" }), &right());
     let table = [
-        ("another signer", Signer::new().sign(&header(), &right())),
+        ("another signer", Signer::default().sign(&header(), &right())),
         ("an unknown key", signer.sign(&json!({ "alg": "ES256", "kid": "k2" }), &right())),
         ("no key named", signer.sign(&json!({ "alg": "ES256" }), &right())),
         ("alg none", unsigned(json!({ "alg": "none", "kid": "k1" }))),
@@ -237,7 +198,7 @@ async fn what_is_not_signed_by_a_known_key_is_refused() {
 
 #[tokio::test]
 async fn without_exactly_one_bearer_token_a_push_is_refused() {
-    let signer = Signer::new();
+    let signer = Signer::default();
     let service = Service::with_key(&signer).await;
     let token = signer.sign(&header(), &right());
     let bearer = format!("Bearer {token}");
@@ -250,7 +211,7 @@ async fn without_exactly_one_bearer_token_a_push_is_refused() {
 
 #[tokio::test]
 async fn without_keys_a_push_may_come_again() {
-    let signer = Signer::new();
+    let signer = Signer::default();
     let bearer = format!("Bearer {}", signer.sign(&header(), &right()));
     let closed = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let broken = Router::new()
@@ -273,7 +234,7 @@ async fn without_keys_a_push_may_come_again() {
 /// The verifier alone fails when two need its keys at once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn pushes_at_the_same_time_are_all_admitted() {
-    let signer = Signer::new();
+    let signer = Signer::default();
     let service = Arc::new(Service::with_key(&signer).await);
     let bearer = format!("Bearer {}", signer.sign(&header(), &right()));
     let pushes: Vec<_> = (0..16)

@@ -59,8 +59,9 @@ def prepared(tree):
 def mended(sql):
     """SQL of DuckDB with what the stock package translates to something else than BigQuery's.
 
-    NUMERIC has 38 digits, 9 of them after the point, and not 18 and 3; a FLOAT64 becomes the INT64 that is next to it,
-    the larger of two in size, and not the even one.
+    NUMERIC has 38 digits, 9 of them after the point, and not 18 and 3; a FLOAT64 becomes the INT64 or NUMERIC that is
+    next to it, the larger of two in size, and NUMERIC the next FLOAT64: DuckDB takes the even one, or multiplies and
+    divides by 10^9 in floats.
     """
     tree = sqlglot.parse_one(sql, read="duckdb")
     for kind in tree.find_all(exp.DataType):
@@ -68,14 +69,21 @@ def mended(sql):
             kind.set("expressions", [exp.DataTypeParam(this=exp.Literal.number(size)) for size in (38, 9)])
     # From the inside out: a cast may hold another.
     for cast in reversed(list(tree.find_all(exp.Cast))):
-        if cast.to.this == exp.DataType.Type.BIGINT:
-            value, name = cast.this.sql("duckdb"), cast.key.replace("trycast", "try_cast")
-            nearest = f"{name}(round(CAST({value} AS DOUBLE)) AS BIGINT)"
-            case = f"CASE WHEN typeof({value}) IN ('DOUBLE', 'FLOAT') THEN {nearest} ELSE {name}({value} AS BIGINT) END"
-            replaced = sqlglot.parse_one(case, read="duckdb")
-            if cast is tree:
-                tree = replaced
-            cast.replace(replaced)
+        value, name, to = cast.this.sql("duckdb"), cast.key.replace("trycast", "try_cast"), cast.to.sql("duckdb")
+        floats = f"typeof({value}) IN ('DOUBLE', 'FLOAT')"
+        match to:
+            case "BIGINT":
+                case, whole = floats, f"{name}(round(CAST({value} AS DOUBLE)) AS BIGINT)"
+            case "DECIMAL(38, 9)":
+                case, whole = floats, f"{name}(printf('%.30f', CAST({value} AS DOUBLE)) AS {to})"
+            case "DOUBLE":
+                case, whole = f"typeof({value}) LIKE 'DECIMAL%'", f"{name}(CAST({value} AS TEXT) AS DOUBLE)"
+            case _:
+                continue
+        replaced = sqlglot.parse_one(f"CASE WHEN {case} THEN {whole} ELSE {name}({value} AS {to}) END", read="duckdb")
+        if cast is tree:
+            tree = replaced
+        cast.replace(replaced)
     return tree.sql("duckdb")
 
 

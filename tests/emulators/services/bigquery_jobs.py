@@ -22,6 +22,7 @@ from bqemulator.domain.errors import (
 from bqemulator.jobs.executor import build_response_schema
 from bqemulator.storage.arrow_bridge import arrow_table_to_bq_rows
 from fastapi import APIRouter, Query, Request
+from fastapi.responses import JSONResponse
 
 import bigquery_tables as tables
 from bigquery_sql import Done, Session, split
@@ -343,17 +344,19 @@ def page(rows, fields, start, size, int64_times):
     return [{"f": [{"v": cell(item["v"], field, int64_times)} for item, field in row]} for row in pairs]
 
 
-def page_size(asked):
-    # Small pages, so that their seams are met in tests.
-    return tables.PAGE if asked is None else min(asked, tables.PAGE)
+def page_size(asked, total):
+    # Small pages, so that their seams are met in tests; and not many, for Google's hold thousands of rows.
+    size = max(tables.PAGE, total // 8)
+    return size if asked is None else min(asked, size)
 
 
-def results(project, name, job, start, size, int64_times, kind):
+def results(project, name, job, start, asked, int64_times, kind):
     if job.failure:
         raise job.failure
     if job.done is None:
         raise ValidationError(f"Job {project}:US.{name} is no query")
     done = job.done
+    size = page_size(asked, done.rows.num_rows if done.rows is not None else 0)
     body = {
         "kind": kind,
         "jobReference": job.body["jobReference"],
@@ -412,7 +415,8 @@ async def query_at_once(project: str, request: Request, ctx: Context):
     name = f"job_{uuid4().hex}"
     job = await run_job(ctx, project, name, config)
     times = str((body.get("formatOptions") or {}).get("useInt64Timestamp", False)).lower() == "true"
-    return results(project, name, job, 0, page_size(body.get("maxResults")), times, "bigquery#queryResponse")
+    found = results(project, name, job, 0, body.get("maxResults"), times, "bigquery#queryResponse")
+    return JSONResponse(found)
 
 
 @router.get("/projects/{project}/jobs")
@@ -444,7 +448,9 @@ async def get_query_results(
     times: bool = INT64_TIMES,
 ):
     job, start = known_job(project, name), start_of(pageToken, startIndex)
-    return results(project, name, job, start, page_size(maxResults), times, "bigquery#getQueryResultsResponse")
+    found = results(project, name, job, start, maxResults, times, "bigquery#getQueryResultsResponse")
+    # FastAPI would look at every cell again, for what is no JSON.
+    return JSONResponse(found)
 
 
 @router.get(tables.TABLES + "/{table}/data")
@@ -461,8 +467,8 @@ async def list_rows(
     ref = Ref(project, dataset, table)
     if tables.find(ctx, ref).table_type == "VIEW":
         raise ValidationError(f"Cannot list a table of type VIEW: {ref}")
-    start, size = start_of(pageToken, startIndex), page_size(maxResults)
     total = tables.rows_of(ctx, ref)
+    start, size = start_of(pageToken, startIndex), page_size(maxResults, total)
     rows = ctx.engine.fetch_arrow(f"FROM {ref.sql} LIMIT {size} OFFSET {start}")
     body = {"kind": "bigquery#tableDataList", "totalRows": str(total)}
     body["rows"] = page(rows, build_response_schema(rows.schema), 0, size, times)

@@ -180,7 +180,9 @@ fn to_numeric(call: &Call<'_>) -> Result<ArrayRef> {
             map1::<_, _, Decimal128Array>(call, call.ints(0)?, |value| Ok(Some(i128::from(value) * NUMERIC_UNIT)))?
         }
         DataType::Float64 => map1::<_, _, Decimal128Array>(call, call.floats(0)?, |value| {
-            parse_numeric(&format!("{value:e}")).map(Some)
+            // Of the digits that the value has, and not of the shortest text that reads as it.
+            let digits = format!("{value:.30}");
+            parse_numeric(&digits).map(Some).map_err(|_| format!("invalid NUMERIC value: {value:e}"))
         })?,
         DataType::Utf8 => map1::<_, _, Decimal128Array>(call, call.texts(0)?, |value| parse_numeric(value).map(Some))?,
         _ => return no_cast(call),
