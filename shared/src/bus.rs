@@ -17,6 +17,8 @@ pub struct BusError {
     pub topic: Topic,
     /// What the bus said.
     pub reason: String,
+    /// Whether somebody must first give leave, or make what is missing.
+    pub blocked: bool,
 }
 
 /// Publishes messages.
@@ -31,7 +33,10 @@ pub trait Bus: Send + Sync + 'static {
 /// # Errors
 /// [`BusError`] when it was not confirmed.
 pub async fn publish<M: Message>(bus: &dyn Bus, message: &M, trace: Trace) -> Result<String, BusError> {
-    let parcel =
-        Parcel::pack(message, trace).map_err(|error| BusError { topic: M::TOPIC, reason: error.to_string() })?;
+    let parcel = Parcel::pack(message, trace).map_err(|error| BusError {
+        topic: M::TOPIC,
+        reason: error.to_string(),
+        blocked: false,
+    })?;
     bus.send(M::TOPIC, parcel).await
 }

@@ -101,7 +101,7 @@ impl Ports {
     }
 
     async fn deliver(&self, topic: Topic, parcel: Parcel) -> Result<String, BusError> {
-        let lost = || BusError { topic, reason: "simulated".to_owned() };
+        let lost = || BusError { topic, reason: "simulated".to_owned(), blocked: false };
         let what = format!("publish to {topic} {}", String::from_utf8_lossy(&parcel.data));
         let call = async { Ok(self.post.publish(topic, parcel)) };
         self.seat.around(Kind::Write, what, call, lost, lost).await

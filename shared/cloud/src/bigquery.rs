@@ -29,7 +29,7 @@ use shared::warehouse::{
 
 pub use columns::Column;
 
-use self::client::BigQueryClient;
+use self::client::{BigQueryClient, DEFAULT_DATASET};
 use self::job::Statement;
 use self::load::Loader;
 use self::settle::Tables;
@@ -96,7 +96,7 @@ impl Warehouse for BigQuery {
         let statement = Statement::of(sql, origin);
         let id = format!("{}-query-{:032x}", self.prefix, self.clock.random());
         // No table: what a query reads is its own affair.
-        let asked = TableName::new("ops", "query");
+        let asked = TableName::new(DEFAULT_DATASET, "query");
         self.client.answer(&asked, id, statement).await
     }
 

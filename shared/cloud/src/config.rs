@@ -146,8 +146,6 @@ pub struct Environment {
     pub bucket: BucketName,
     /// The topics, `strata-<env>-fetch-requests` and so on.
     pub topics: Topics,
-    /// Where the datasets of BigQuery are, such as `US` or `europe-west1`.
-    pub location: String,
     /// A query that would be billed for more bytes fails and costs nothing.
     pub max_bytes_billed: u64,
     /// What stands for Google's services.
@@ -158,7 +156,6 @@ pub struct Environment {
 pub const PROJECT: &str = "STRATA_PROJECT";
 /// The variable that names the environment.
 pub const ENVIRONMENT: &str = "STRATA_ENV";
-const LOCATION: &str = "STRATA_LOCATION";
 const MAX_BYTES_BILLED: &str = "STRATA_MAX_BYTES_BILLED";
 /// A hundredth of a TiB, six cents.
 const DEFAULT_MAX_BYTES_BILLED: u64 = 10 << 30;
@@ -180,14 +177,12 @@ impl Environment {
             name: name.to_owned(),
             bucket,
             topics,
-            location: "US".to_owned(),
             max_bytes_billed: DEFAULT_MAX_BYTES_BILLED,
             emulators,
         })
     }
 
-    /// Reads `STRATA_PROJECT` and `STRATA_ENV`, `STRATA_LOCATION` and `STRATA_MAX_BYTES_BILLED` where they are set, and the
-    /// emulators' variables.
+    /// Reads `STRATA_PROJECT` and `STRATA_ENV`, `STRATA_MAX_BYTES_BILLED` where it is set, and the emulators' variables.
     ///
     /// # Errors
     /// When one is missing or cannot be used; all of them are named.
@@ -204,15 +199,12 @@ impl Environment {
         }
     }
 
-    /// The same with the location and the limit of bytes that the variables name, where they do.
+    /// The same with the limit of bytes that a variable names, where it does.
     ///
     /// # Errors
     /// When the limit is no number.
     pub fn with_limits(mut self, variable: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
         let set = |name| variable(name).filter(|value| !value.is_empty());
-        if let Some(location) = set(LOCATION) {
-            self.location = location;
-        }
         if let Some(limit) = set(MAX_BYTES_BILLED) {
             let wrong = || ConfigError::new(MAX_BYTES_BILLED, &limit, "is no number of bytes");
             self.max_bytes_billed = limit.parse().map_err(|_| wrong())?;

@@ -63,12 +63,21 @@ impl PubSub {
 #[async_trait]
 impl Bus for PubSub {
     async fn send(&self, topic: Topic, parcel: Parcel) -> Result<String, BusError> {
-        let failed = |reason: String| BusError { topic, reason };
+        let failed = |reason: String| BusError { topic, reason, blocked: false };
         let publisher = self.publishers.get(&topic).ok_or_else(|| failed("it has no publisher".to_owned()))?;
         let message = Message::new().set_data(parcel.data).set_attributes(parcel.attributes);
         match tokio::time::timeout(PATIENCE, publisher.publish(message)).await {
-            Ok(published) => published.map_err(|error| failed(self.why(topic, &error))),
+            Ok(published) => published.map_err(|error| BusError {
+                topic,
+                reason: self.why(topic, &error),
+                blocked: must_be_mended(&error),
+            }),
             Err(_) => Err(failed(format!("no answer within {} s", PATIENCE.as_secs()))),
         }
     }
+}
+
+/// Whether there is no topic, or no leave to publish to it.
+fn must_be_mended(error: &PublishError) -> bool {
+    matches!(error, PublishError::Rpc(error) if matches!(Refusal::of(error), Refusal::Missing | Refusal::Forbidden))
 }

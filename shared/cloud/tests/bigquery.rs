@@ -28,6 +28,7 @@ struct Seen {
     inserted: Vec<String>,
     looked_at: usize,
     configurations: Vec<Value>,
+    locations: Vec<String>,
 }
 
 type Answer = Arc<dyn Fn(usize) -> (StatusCode, Value) + Send + Sync>;
@@ -48,10 +49,14 @@ async fn service(
         let mut notes = notes.lock().unwrap();
         let (status, answer) = if parts.uri.path().contains("/tables/") {
             (StatusCode::OK, table())
+        } else if parts.uri.path().contains("/datasets/") {
+            let reference = json!({ "projectId": "public", "datasetId": "gold" });
+            (StatusCode::OK, json!({ "datasetReference": reference, "location": "europe-west1" }))
         } else if parts.method == Method::POST {
             let job: Value = serde_json::from_slice(&body).unwrap();
             notes.inserted.push(job["jobReference"]["jobId"].as_str().unwrap_or_default().to_owned());
             notes.configurations.push(job["configuration"].clone());
+            notes.locations.push(job["jobReference"]["location"].as_str().unwrap_or_default().to_owned());
             insertion(notes.inserted.len() - 1)
         } else {
             notes.looked_at += 1;
@@ -127,6 +132,7 @@ async fn what_may_pass_is_tried_again_with_the_same_job() {
     assert_eq!(seen.inserted.len(), 3);
     assert!(seen.inserted.iter().all(|id| *id == seen.inserted[0]), "{:?}", seen.inserted);
     assert!(seen.inserted[0].starts_with("strata-dev-gold-facts-run-"), "{:?}", seen.inserted);
+    assert_eq!(seen.locations, ["europe-west1"; 3], "where the dataset is");
     let configuration = &seen.configurations[0];
     assert_eq!(configuration["labels"], json!({ "strata_env": "dev", "dataset": "gold", "table": "facts" }));
     assert_eq!(configuration["query"]["maximumBytesBilled"], json!((10_u64 << 30).to_string()));
@@ -171,22 +177,62 @@ async fn each_refusal_ends_an_attempt_in_its_way() {
         (refused(401, "authError"), "blocked", 1),
         (refused(403, "accessDenied"), "blocked", 1),
         (refused(403, "quotaExceeded"), "blocked", 1),
-        (refused(404, "notFound"), "blocked", 1),
-        (refused(400, "invalid"), "rows", 1),
     ];
     for (answer, kind, attempts) in table {
         let said = answer.1.to_string();
-        let (warehouse, seen) = service(&Memory::default(), move |_| answer.clone(), |_| unreachable!()).await;
+        let store = Memory::default();
+        let (warehouse, seen) = service(&store, move |_| answer.clone(), |_| unreachable!()).await;
         let error = build(&warehouse).await.unwrap_err();
         let found = match &error {
             WarehouseError::Transient(_) => "transient",
             WarehouseError::Blocked(_) => "blocked",
-            WarehouseError::Rows { .. } => "rows",
             _ => "another",
         };
         assert_eq!((found, seen.lock().unwrap().inserted.len()), (kind, attempts), "{said}: {error}");
         assert!(!error.to_string().contains('\n'), "{error}");
+        assert!(at_work(&store).await, "the job is asked for again, with its id");
     }
+}
+
+#[tokio::test]
+async fn a_job_that_is_not_taken_is_given_up_with_its_id() {
+    let table = [
+        (refused(404, "notFound"), "blocked"),
+        (refused(400, "invalidQuery"), "sql"),
+        (not_found("Table public:gold.facts"), "gone"),
+        (not_found("Table public:gold.nothing"), "sql"),
+    ];
+    for (answer, kind) in table {
+        let said = answer.1.to_string();
+        let store = Memory::default();
+        let answers = [answer, job("DONE")];
+        let (warehouse, seen) = service(&store, move |n| answers[n].clone(), |_| unreachable!()).await;
+        let error = build(&warehouse).await.unwrap_err();
+        let found = match &error {
+            WarehouseError::Blocked(_) => "blocked",
+            WarehouseError::Damaged { .. } => "gone",
+            WarehouseError::Sql(error) if error.file == "models/facts.sql" && error.line == 1 => "sql",
+            _ => "another",
+        };
+        assert_eq!(found, kind, "{said}: {error}");
+        assert!(!at_work(&store).await, "{said}: the next commit may begin");
+        let seen = seen.lock().unwrap();
+        assert_eq!((seen.inserted.len(), &seen.inserted[0]), (2, &seen.inserted[1]));
+        assert_eq!(seen.configurations[1]["query"]["query"], json!("select 1"));
+
+        // Who comes late with the same id finds that it did nothing.
+        let mut void = job("DONE");
+        void.1["configuration"] = seen.configurations[1].clone();
+        let (late, _) = service(&Memory::default(), |_| refused(409, "duplicate"), move |_| void.clone()).await;
+        let error = build(&late).await.unwrap_err();
+        assert!(matches!(error, WarehouseError::Transient(_)), "{error:?}");
+    }
+}
+
+fn not_found(what: &str) -> (StatusCode, Value) {
+    let (status, mut answer) = refused(404, "notFound");
+    answer["error"]["message"] = json!(format!("Not found: {what} was not found in location EU"));
+    (status, answer)
 }
 
 #[tokio::test]

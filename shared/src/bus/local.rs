@@ -246,9 +246,11 @@ impl Bus for Local {
             let envelope = Envelope::new(subscription.name, id.clone(), inner.clock.now(), 1, &parcel);
             let object = format!("{}/{}-{id}.json", inner.spool, subscription.name);
             let spooled = Spooled { subscription: subscription.name.to_owned(), envelope };
-            write_json(&*inner.store, &object, &spooled, Precondition::Absent)
-                .await
-                .map_err(|error| BusError { topic, reason: error.to_string() })?;
+            write_json(&*inner.store, &object, &spooled, Precondition::Absent).await.map_err(|error| BusError {
+                topic,
+                reason: error.to_string(),
+                blocked: false,
+            })?;
             deliveries.push(Delivery { object, subscription, permits, envelope: spooled.envelope });
         }
         for delivery in deliveries {

@@ -104,7 +104,7 @@ impl From<StoreError> for Failure {
 
 impl From<BusError> for Failure {
     fn from(error: BusError) -> Self {
-        Self::Transient(error.to_string())
+        if error.blocked { Self::Blocked(error.to_string()) } else { Self::Transient(error.to_string()) }
     }
 }
 

@@ -99,12 +99,12 @@ impl Deployment {
     }
 
     pub(super) async fn make_datasets(&self) {
-        let Environment { project, location, emulators, .. } = &self.environment;
+        let Environment { project, emulators, .. } = &self.environment;
         let emulator = emulators.bigquery.as_ref().unwrap().as_str();
         for dataset in ["raw", "silver", "gold", "ops"] {
             let dataset = json!({
                 "datasetReference": { "projectId": project, "datasetId": dataset },
-                "location": location,
+                "location": "US",
             });
             make(self.client.post(format!("{emulator}/bigquery/v2/projects/{project}/datasets")), &dataset).await;
         }

@@ -149,7 +149,7 @@ pub(super) struct Recorder {
 #[async_trait]
 impl Bus for Recorder {
     async fn send(&self, topic: Topic, parcel: Parcel) -> Result<String, BusError> {
-        let lost = || BusError { topic, reason: "lost".to_owned() };
+        let lost = || BusError { topic, reason: "lost".to_owned(), blocked: false };
         let fault = self.faults.step().await;
         if fault == Some(Fault::Before) {
             return Err(lost());

@@ -205,14 +205,15 @@ impl BigQuery {
     ) -> Result<(Settled, Record), WarehouseError> {
         let table = &model.table;
         let attempt = found.record.next_attempt(self.clock.now());
-        let effect = effect(model, extent);
+        let mut effect = effect(model, extent);
         let job = |what: &str, statement: Statement| {
             let id = self.job_id(table, &model.cause, &format!("{what}{attempt}"));
             vec![Job { id, work: Work::Statement(statement) }]
         };
         // A table keeps its layout, and its kind, for life.
-        let replaced = found.record.state.is_some() && found.record.layout != effect.layout;
-        let drop = replaced.then(|| job("drop-", Statement::ours(sql::drop(table, found.record.layout.as_deref()))));
+        effect.afresh = found.record.state.is_some() && found.record.layout != effect.layout;
+        let drop =
+            effect.afresh.then(|| job("drop-", Statement::ours(sql::drop(table, found.record.layout.as_deref()))));
         let steps = drop.into_iter().chain([job("", statement)]).collect();
         self.tables.commit(table, found, attempt, steps, effect).await
     }

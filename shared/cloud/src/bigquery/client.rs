@@ -25,9 +25,10 @@ use shared::partition::Partition;
 use shared::retry::Backoff;
 use shared::table::TableName;
 use shared::warehouse::{Answer, Cost, WarehouseError};
+use tokio::sync::OnceCell;
 
 use super::columns::{arrow_schema, batch, table_schema};
-use super::job::{Ended, Job, Jobs, Statement, Work};
+use super::job::{Ended, Job, Jobs, Statement, Trouble, Work};
 use super::refusal::{Refusal, trouble};
 use crate::config::Environment;
 use crate::refusal::sentence;
@@ -43,7 +44,9 @@ const LOOK: (Duration, Duration) = (Duration::from_millis(100), Duration::from_s
 /// The rows of a page of an answer.
 const PAGE: i32 = 10_000;
 /// Where bare table names are looked for.
-const DEFAULT_DATASET: &str = "gold";
+pub(crate) const DEFAULT_DATASET: &str = "gold";
+/// The label of a job that does nothing but use up an id.
+const VOID: &str = "strata_void";
 
 /// BigQuery's interface, of one project.
 #[derive(Clone)]
@@ -52,6 +55,8 @@ pub(crate) struct BigQueryClient {
     environment: Arc<Environment>,
     clock: SharedClock,
     retries: Backoff,
+    /// Where the datasets are. BigQuery looks for a job in one place only.
+    location: Arc<OnceCell<Option<String>>>,
 }
 
 /// Google's credentials, as the client wants them. Tokens are kept until they are about to expire.
@@ -102,13 +107,13 @@ impl BigQueryClient {
             }
             None => Access::Google(
                 Credentials::default()
-                    .with_scopes(["https://www.googleapis.com/auth/bigquery"])
+                    .with_scopes(["https://www.googleapis.com/auth/cloud-platform"])
                     .build_access_token_credentials()
                     .map_err(|error| failed(&error))?,
             ),
         };
         let client = builder.build_from_authenticator(Arc::new(access)).await.map_err(|error| failed(&error))?;
-        Ok(Self { client, environment: Arc::new(environment.clone()), clock, retries })
+        Ok(Self { client, environment: Arc::new(environment.clone()), clock, retries, location: Arc::default() })
     }
 
     /// Makes a request, and makes it again while its failure may pass.
@@ -140,8 +145,10 @@ impl BigQueryClient {
         &self.environment.project
     }
 
-    fn location(&self) -> Option<&str> {
-        Some(self.environment.location.as_str())
+    /// Where a dataset is, asked for once: all of an environment are in one place.
+    async fn location(&self, dataset: &str) -> Result<Option<&str>, Refusal> {
+        let ask = || async { Ok(self.call(|| self.client.dataset().get(self.project(), dataset)).await?.location) };
+        Ok(self.location.get_or_try_init(ask).await?.as_deref())
     }
 
     fn labels(&self, table: &TableName) -> HashMap<String, String> {
@@ -197,19 +204,12 @@ impl BigQueryClient {
 
     /// Starts a job unless its id was used before, and waits until it has ended.
     pub(crate) async fn end(&self, table: &TableName, job: &Job) -> Result<model::job::Job, Refusal> {
-        let started = model::job::Job {
-            configuration: Some(self.configuration(table, &job.work)),
-            job_reference: Some(JobReference {
-                job_id: Some(job.id.clone()),
-                location: self.location().map(str::to_owned),
-                project_id: Some(self.project().to_owned()),
-            }),
-            ..model::job::Job::default()
-        };
+        let location = self.location(&table.schema).await?;
+        let started = self.job(&job.id, location, self.configuration(table, &job.work));
         let mut seen = match self.call(|| self.client.job().insert(self.project(), started.clone())).await {
             Ok(job) => job,
             // It was started before, by us or by somebody who found it.
-            Err(Refusal::Duplicate) => self.look(&job.id).await?,
+            Err(Refusal::Duplicate) => self.look(&job.id, location).await?,
             Err(refusal) => return Err(refusal),
         };
         let mut pause = LOOK.0;
@@ -217,7 +217,7 @@ impl BigQueryClient {
             while seen.status.as_ref().and_then(|status| status.state.as_deref()) != Some("DONE") {
                 tokio::time::sleep(pause).await;
                 pause = pause.mul_f32(1.5).min(LOOK.1);
-                seen = self.look(&job.id).await?;
+                seen = self.look(&job.id, location).await?;
             }
             Ok(seen)
         });
@@ -230,8 +230,52 @@ impl BigQueryClient {
         }
     }
 
-    async fn look(&self, id: &str) -> Result<model::job::Job, Refusal> {
-        self.call(|| self.client.job().get_job(self.project(), id, self.location())).await
+    async fn look(&self, id: &str, location: Option<&str>) -> Result<model::job::Job, Refusal> {
+        self.call(|| self.client.job().get_job(self.project(), id, location)).await
+    }
+
+    fn job(&self, id: &str, location: Option<&str>, configuration: JobConfiguration) -> model::job::Job {
+        model::job::Job {
+            configuration: Some(configuration),
+            job_reference: Some(JobReference {
+                job_id: Some(id.to_owned()),
+                location: location.map(str::to_owned),
+                project_id: Some(self.project().to_owned()),
+            }),
+            ..model::job::Job::default()
+        }
+    }
+
+    /// Uses up the id of a job that BigQuery did not take, so that it is never taken later, from whoever was slow: what
+    /// was refused may have become possible since. Says whether the id was free.
+    async fn void(&self, table: &TableName, job: &Job) -> Result<bool, Refusal> {
+        let location = self.location(&table.schema).await?;
+        let labels = HashMap::from([(VOID.to_owned(), "true".to_owned())]);
+        let query = Some(self.statement("select 1"));
+        let configuration = JobConfiguration { labels: Some(labels), query, ..JobConfiguration::default() };
+        let nothing = self.job(&job.id, location, configuration);
+        match self.call(|| self.client.job().insert(self.project(), nothing.clone())).await {
+            Ok(_) => Ok(true),
+            Err(Refusal::Duplicate) => Ok(false),
+            Err(refusal) => Err(refusal),
+        }
+    }
+
+    /// How a job ended.
+    fn ended(table: &TableName, work: &Work, job: &model::job::Job) -> Ended {
+        if let Some(trouble) = trouble(job, table, work) {
+            return Ended::Failed(trouble);
+        }
+        let labels = job.configuration.as_ref().and_then(|configuration| configuration.labels.as_ref());
+        if labels.is_some_and(|labels| labels.contains_key(VOID)) {
+            return Ended::Failed(Trouble::Transient(
+                "bigquery refused to take the job, when somebody else asked".to_owned(),
+            ));
+        }
+        let query = job.statistics.as_ref().and_then(|statistics| statistics.query.as_ref());
+        let affected = query.and_then(|query| query.num_dml_affected_rows.as_ref());
+        let affected = affected.and_then(|rows| rows.parse().ok()).unwrap_or(0);
+        Ended::Done { cost: cost(job), affected }
     }
 
     /// What is known of a table, or `None`.
@@ -279,16 +323,14 @@ impl BigQueryClient {
 
     /// Refuses what is not one query, such as a script or a statement that changes something. It is not billed.
     async fn only_asks(&self, table: &TableName, statement: &Statement) -> Result<(), WarehouseError> {
+        let location = self.location(&table.schema).await.map_err(|refusal| refusal.into_error(table))?;
         let dry = model::job::Job {
             configuration: Some(JobConfiguration {
                 dry_run: Some(true),
                 query: Some(self.statement(&statement.sql)),
                 ..JobConfiguration::default()
             }),
-            job_reference: Some(JobReference {
-                location: self.location().map(str::to_owned),
-                ..JobReference::default()
-            }),
+            job_reference: Some(JobReference { location: location.map(str::to_owned), ..JobReference::default() }),
             ..model::job::Job::default()
         };
         let planned = self.call(|| self.client.job().insert(self.project(), dry.clone())).await;
@@ -316,12 +358,13 @@ impl BigQueryClient {
             return Err(trouble.of(table));
         }
         let cost = cost(&ended);
+        let location = self.location(&table.schema).await.map_err(|refusal| refusal.into_error(table))?;
         let mut batches = Vec::new();
         let mut page_token = None;
         let mut schema = None;
         loop {
             let parameters = || GetQueryResultsParameters {
-                location: self.location().map(str::to_owned),
+                location: location.map(str::to_owned),
                 max_results: Some(PAGE),
                 page_token: page_token.clone(),
                 ..GetQueryResultsParameters::default()
@@ -356,18 +399,20 @@ fn cost(job: &model::job::Job) -> Cost {
 #[async_trait]
 impl Jobs for BigQueryClient {
     async fn run(&self, table: &TableName, job: &Job) -> Result<Ended, WarehouseError> {
+        let told = |refusal: Refusal| refusal.into_error(table);
         match self.end(table, job).await {
-            Ok(ended) => Ok(match trouble(&ended, table, &job.work) {
-                Some(trouble) => Ended::Failed(trouble),
-                None => {
-                    let query = ended.statistics.as_ref().and_then(|statistics| statistics.query.as_ref());
-                    let affected = query.and_then(|query| query.num_dml_affected_rows.as_ref());
-                    let affected = affected.and_then(|rows| rows.parse().ok()).unwrap_or(0);
-                    Ended::Done { cost: cost(&ended), affected }
+            Ok(ended) => Ok(Self::ended(table, &job.work, &ended)),
+            Err(refusal @ (Refusal::Missing(_) | Refusal::Permanent(_))) => match self.void(table, job).await {
+                Ok(true) => Ok(Ended::Failed(refusal.trouble(table, &job.work))),
+                // It was taken from somebody else.
+                Ok(false) => {
+                    let taken = self.end(table, job).await.map_err(told)?;
+                    Ok(Self::ended(table, &job.work, &taken))
                 }
-            }),
-            // The job was not taken, and never will be: its id is not used, and nothing of it ran.
-            Err(refusal) => refusal.ended(table),
+                Err(_) => Err(told(refusal)),
+            },
+            // It depends on who asks, or may pass.
+            Err(refusal) => Err(told(refusal)),
         }
     }
 

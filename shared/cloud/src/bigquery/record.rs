@@ -160,6 +160,8 @@ impl Record {
         let first = steps.first().map_or(0, Vec::len);
         let began = outcomes.iter().take(first).all(|(_, ended)| matches!(ended, Ended::Done { .. }));
         let all = settled.trouble.is_none();
+        // A raw table is made before it is loaded, and a failed load leaves it there.
+        let lost = effect.afresh && began && effect.columns.is_empty();
         settled.extent = match effect.extent {
             // The table was made anew, whatever came of the loads into it.
             _ if effect.afresh && began => Extent::Whole,
@@ -187,6 +189,11 @@ impl Record {
             self.state = Some(TableState { rows: rows.filter(|_| effect.layout.is_some()), ..state });
             self.columns = effect.columns;
             self.layout = effect.layout;
+        }
+        if !all && lost {
+            // Its layout was to be another, and the new table was not made: there is none now.
+            self.state = None;
+            self.layout = None;
         }
         self.ended.push(settled);
         let known = self.ended.len().saturating_sub(REMEMBERED);
@@ -261,7 +268,7 @@ mod tests {
             cause: "now".to_owned(),
             afresh,
             layout: Some(String::new()),
-            columns: Vec::new(),
+            columns: vec![Column { name: "year".to_owned(), kind: "INT64".to_owned() }],
             dropped: dropped.iter().copied().map(year).collect(),
         }
     }
@@ -313,6 +320,15 @@ mod tests {
         let record = settled(&[2001, 2002], &steps, effect(Extent::Whole, true, &[]), |job| job.id == "drop");
         assert_eq!(generations(&record), []);
         assert_eq!((version(&record), since(&record)), (8, Extent::Whole));
+    }
+
+    #[test]
+    fn a_model_whose_table_was_removed_for_another_layout_and_not_made_is_none() {
+        let steps = [vec![statement("drop")], vec![statement("create")]];
+        let made = Effect { columns: Vec::new(), ..effect(Extent::Whole, true, &[]) };
+        assert_eq!(settled(&[], &steps, made.clone(), |job| job.id == "drop").state, None);
+        assert!(settled(&[], &steps, made.clone(), |_| false).state.is_some(), "the old one is there yet");
+        assert_eq!(version(&settled(&[], &steps, made, |_| true)), 8);
     }
 
     #[test]

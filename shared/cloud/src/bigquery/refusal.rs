@@ -7,7 +7,7 @@ use gcp_bigquery_client::model::job::Job;
 use shared::table::TableName;
 use shared::warehouse::WarehouseError;
 
-use super::job::{Ended, Statement, Trouble, Work};
+use super::job::{Statement, Trouble, Work};
 use super::sql::{DELTA, STRAY};
 use crate::refusal::sentence;
 
@@ -101,11 +101,28 @@ impl Refusal {
         }
     }
 
-    /// How a job ended whose request was refused: not at all when that may pass, else without having run.
-    pub(crate) fn ended(self, table: &TableName) -> Result<Ended, WarehouseError> {
+    /// What it means for a job that was to do this work.
+    pub(crate) fn trouble(self, table: &TableName, work: &Work) -> Trouble {
         match self {
-            Self::Permanent(reason) => Ok(Ended::Failed(Trouble::Rows(reason))),
-            refusal => Err(refusal.into_error(table)),
+            Self::Transient(message) => Trouble::Transient(message),
+            Self::Duplicate => Trouble::Transient("it was there already".to_owned()),
+            Self::Blocked(message) => Trouble::Blocked(message),
+            Self::Missing(message) => match work {
+                _ if names(&message).any(|name| name == table.to_string()) => Trouble::Gone(message),
+                // The rows of a merge were kept for a day, and it comes later than that: it is planned again.
+                _ if names(&message).any(|name| name.contains(DELTA)) => Trouble::Transient(message),
+                // A later write replaced the object before it was read, or it was lost: the load is decided again.
+                Work::Load { .. } if message.contains("gs://") || message.contains("URI") => {
+                    Trouble::Transient(message)
+                }
+                Work::Statement(statement) if message.contains("Not found: Table") => of_sql(statement, message),
+                _ => Trouble::Blocked(missing(&message)),
+            },
+            Self::Permanent(message) => match work {
+                Work::Load { .. } => Trouble::Rows(message),
+                Work::Statement(_) if message.contains(STRAY) => Trouble::Rows(STRAY.to_owned()),
+                Work::Statement(statement) => of_sql(statement, message),
+            },
         }
     }
 }
@@ -130,25 +147,7 @@ pub(crate) fn trouble(job: &Job, table: &TableName, work: &Work) -> Option<Troub
     let error = job.status.as_ref()?.error_result.as_ref()?;
     let message = one_line(error.message.as_deref().unwrap_or("no reason is given"));
     let reason = error.reason.as_deref().unwrap_or_default();
-    Some(match kind(reason, 400, message) {
-        Refusal::Transient(message) => Trouble::Transient(message),
-        Refusal::Duplicate => Trouble::Transient("it was there already".to_owned()),
-        Refusal::Blocked(message) => Trouble::Blocked(message),
-        Refusal::Missing(message) => match work {
-            _ if names(&message).any(|name| name == table.to_string()) => Trouble::Gone(message),
-            // The rows of a merge were kept for a day, and it comes later than that: it is planned again.
-            _ if names(&message).any(|name| name.contains(DELTA)) => Trouble::Transient(message),
-            // A later write replaced the object before it was read, or it was lost: the load is decided again.
-            Work::Load { .. } if message.contains("gs://") || message.contains("URI") => Trouble::Transient(message),
-            Work::Statement(statement) if message.contains("Not found: Table") => of_sql(statement, message),
-            _ => Trouble::Blocked(missing(&message)),
-        },
-        Refusal::Permanent(message) => match work {
-            Work::Load { .. } => Trouble::Rows(message),
-            Work::Statement(_) if message.contains(STRAY) => Trouble::Rows(STRAY.to_owned()),
-            Work::Statement(statement) => of_sql(statement, message),
-        },
-    })
+    Some(kind(reason, 400, message).trouble(table, work))
 }
 
 /// The tables that a message names as `project:dataset.table`, with a partition or not.
