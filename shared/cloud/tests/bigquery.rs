@@ -216,13 +216,15 @@ async fn a_job_that_is_not_taken_is_given_up_with_its_id() {
         };
         assert_eq!(found, kind, "{said}: {error}");
         assert!(!at_work(&store).await, "{said}: the next commit may begin");
-        let seen = seen.lock().unwrap();
-        assert_eq!((seen.inserted.len(), &seen.inserted[0]), (2, &seen.inserted[1]));
-        assert_eq!(seen.configurations[1]["query"]["query"], json!("select 1"));
+        let mut void = job("DONE");
+        {
+            let seen = seen.lock().unwrap();
+            assert_eq!((seen.inserted.len(), &seen.inserted[0]), (2, &seen.inserted[1]));
+            assert_eq!(seen.configurations[1]["query"]["query"], json!("select 1"));
+            void.1["configuration"] = seen.configurations[1].clone();
+        }
 
         // Who comes late with the same id finds that it did nothing.
-        let mut void = job("DONE");
-        void.1["configuration"] = seen.configurations[1].clone();
         let (late, _) = service(&Memory::default(), |_| refused(409, "duplicate"), move |_| void.clone()).await;
         let error = build(&late).await.unwrap_err();
         assert!(matches!(error, WarehouseError::Transient(_)), "{error:?}");
