@@ -3,6 +3,7 @@
 //! the table's record is at rest, and at the end.
 
 mod bigquery;
+mod checks;
 mod process;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,7 +23,7 @@ use shared::clock::SharedClock;
 use shared::partition::Partition;
 use shared::store::{Generation, Memory, Store, StoreError};
 use shared::table::{Column, ColumnType, Growth, Partitioning, TableSpec};
-use shared::warehouse::{Extent, LoadMode, TableState, WarehouseError};
+use shared::warehouse::{LoadMode, TableState, WarehouseError};
 
 use super::chance::Chance;
 use super::number;
@@ -358,95 +359,6 @@ impl World {
     fn record(&self) -> Option<(Record, Generation)> {
         let found = self.store.get(RECORD).now_or_never().unwrap().unwrap()?;
         Some((serde_json::from_slice(&found.bytes).unwrap(), found.generation))
-    }
-
-    /// What must hold whenever nothing is at work: whoever has consumed the version before is told of all that has
-    /// changed since, and the record says of no partition that it holds more than it does.
-    fn rests(&mut self) -> Result<(), String> {
-        let now = self.store.head(RECORD).now_or_never().unwrap().unwrap().map(|found| found.generation);
-        if let Some((seen, rested)) = self.rest.seen
-            && Some(seen) == now
-        {
-            let changed = self.bigquery().changes.len() > self.rest.changes;
-            return if rested && changed { Err("it changes while nothing is at work".to_owned()) } else { Ok(()) };
-        }
-        let Some((record, generation)) = self.record() else { return Ok(()) };
-        self.rest.seen = Some((generation, record.running.is_none()));
-        if let (Some(before), Some(state)) = (&self.rest.state, &record.state)
-            && state.version < before.version
-        {
-            return Err(format!("version {} comes after {}", state.version, before.version));
-        }
-        if record.running.is_some() {
-            return Ok(());
-        }
-        let (changes, table, rows) = {
-            let there = self.bigquery();
-            let table = there.table.clone().unwrap_or_default();
-            let rows: u64 = table.values().map(|content| content.rows).sum();
-            (there.changes.clone(), table, rows)
-        };
-        if let Some(before) = &self.rest.state {
-            told(record.state.as_ref(), before.version, &changes[self.rest.changes..])?;
-        }
-        for (partition, loading) in &record.loaded {
-            let holds = table.get(partition).map(|content| content.generation);
-            let enough = match self.spec.growth {
-                Growth::Union => holds >= Some(loading.generation),
-                Growth::Snapshot => holds == Some(loading.generation),
-            };
-            if !enough {
-                return Err(format!("{partition} holds {holds:?}, and its record says {}", loading.generation));
-            }
-        }
-        if let Some(state) = &record.state
-            && state.rows != Some(rows)
-        {
-            return Err(format!("the table has {rows} rows, and its record says {:?}", state.rows));
-        }
-        self.rest.state = record.state;
-        self.rest.changes = changes.len();
-        Ok(())
-    }
-
-    /// What must hold at the end.
-    fn complete(&self) -> Result<(), String> {
-        let (record, _) = self.record().ok_or("there is no record")?;
-        let newest: BTreeMap<_, _> = bronze(&self.store, &self.spec).now_or_never().unwrap().unwrap();
-        let newest: BTreeMap<_, _> = newest.into_values().map(|part| (part.partition, part.generation)).collect();
-        let there = self.bigquery();
-        let table: BTreeMap<_, _> =
-            there.table.iter().flatten().map(|(partition, content)| (*partition, content.generation)).collect();
-        if table != newest {
-            return Err(format!("bronze has {newest:?}, and the table holds {table:?}"));
-        }
-        let said: BTreeMap<_, _> = record.loaded.iter().map(|(partition, it)| (*partition, it.generation)).collect();
-        if said != newest {
-            return Err(format!("bronze has {newest:?}, and the record says {said:?}"));
-        }
-        if record.running.is_some() {
-            return Err("a commit is still under way".to_owned());
-        }
-        for reader in &self.left.lock().unwrap().readers {
-            told(record.state.as_ref(), reader.version, &there.changes[reader.changes..])?;
-        }
-        let versions: Vec<u64> = record.state.iter().flat_map(|state| &state.changes).map(|it| it.version).collect();
-        if versions.windows(2).any(|two| two[1] != two[0] + 1) {
-            return Err(format!("versions are left out: {versions:?}"));
-        }
-        Ok(())
-    }
-}
-
-/// Whether whoever has consumed a version is told of these changes.
-fn told(state: Option<&TableState>, version: u64, changed: &[Partition]) -> Result<(), String> {
-    let Some(state) = state else { return Err("the table has lost its state".to_owned()) };
-    let changed: BTreeSet<Partition> = changed.iter().copied().collect();
-    match state.changed_since(version) {
-        Extent::Partitions(named) if !changed.is_subset(&named) => {
-            Err(format!("{changed:?} changed, and whoever consumed version {version} is told {named:?}"))
-        }
-        _ => Ok(()),
     }
 }
 

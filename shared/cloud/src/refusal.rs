@@ -71,5 +71,10 @@ pub(crate) fn sentence(error: &dyn std::error::Error) -> String {
         }
         cause = error.source();
     }
-    sentence.split_whitespace().collect::<Vec<_>>().join(" ")
+    one_line(&sentence)
+}
+
+/// A text without its line breaks.
+pub(crate) fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }

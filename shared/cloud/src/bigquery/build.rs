@@ -3,7 +3,7 @@
 //! What an incremental build touches is known without another query: the rows of a merge are first made a table of
 //! their own, whose rows are listed free of charge, and an overwrite touches what it was told to.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use arrow::record_batch::RecordBatch;
 use parquet::arrow::ArrowWriter;
@@ -14,7 +14,7 @@ use shared::warehouse::{Built, Cost, Extent, Materialization, ModelRun, SeedRun,
 
 use super::BigQuery;
 use super::columns::columns;
-use super::job::{Ended, Job, Jobs, Statement, Work};
+use super::job::{Ended, Job, Jobs, Statement, Trouble, Work};
 use super::record::{Effect, Record, Settled};
 use super::settle::Found;
 use super::sql;
@@ -233,7 +233,7 @@ impl BigQuery {
             let work = Work::Load { object: object.clone(), generation, partition: None, columns: columns.clone() };
             let effect = Effect {
                 definition: seed.definition.clone(),
-                inputs: std::collections::BTreeMap::new(),
+                inputs: BTreeMap::new(),
                 extent: Extent::Whole,
                 cause: seed.cause.clone(),
                 afresh: false,
@@ -258,7 +258,7 @@ impl BigQuery {
 
     async fn columns(&self, table: &TableName) -> Result<Vec<String>, WarehouseError> {
         let columns = self.client.columns(table).await.map_err(|refusal| refusal.into_error(table))?;
-        columns.ok_or_else(|| super::job::Trouble::Gone("it is not in BigQuery".to_owned()).of(table))
+        columns.ok_or_else(|| Trouble::Gone("it is not in BigQuery".to_owned()).of(table))
     }
 }
 

@@ -86,11 +86,6 @@ impl Authenticator for Access {
     }
 }
 
-/// What is asked of BigQuery, for errors: a table, or `query`.
-fn reference(environment: &Environment, table: &TableName, decorator: &str) -> TableReference {
-    TableReference::new(&environment.project, &table.schema, &format!("{}{decorator}", table.table))
-}
-
 impl BigQueryClient {
     pub(crate) async fn connect(
         environment: &Environment,
@@ -187,7 +182,11 @@ impl BigQueryClient {
                 configuration.load = Some(JobConfigurationLoad {
                     source_uris: Some(vec![format!("gs://{}/{object}", self.environment.bucket)]),
                     source_format: Some("PARQUET".to_owned()),
-                    destination_table: Some(reference(&self.environment, table, &decorator)),
+                    destination_table: Some(TableReference::new(
+                        self.project(),
+                        &table.schema,
+                        &format!("{}{decorator}", table.table),
+                    )),
                     write_disposition: Some("WRITE_TRUNCATE".to_owned()),
                     // A whole table is made by its load; a partition is one of a table that is there.
                     create_disposition: Some(

@@ -9,7 +9,7 @@ use shared::warehouse::WarehouseError;
 
 use super::job::{Statement, Trouble, Work};
 use super::sql::{DELTA, STRAY};
-use crate::refusal::sentence;
+use crate::refusal::{one_line, sentence};
 
 /// Why a request was refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -136,10 +136,6 @@ fn missing(message: &str) -> String {
     } else {
         message.to_owned()
     }
-}
-
-fn one_line(text: &str) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// What went wrong with a job that has ended, if anything.
