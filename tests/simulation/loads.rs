@@ -9,10 +9,9 @@ mod process;
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Wake, Waker};
-use std::thread;
 
 use chrono::NaiveDate;
 use cloud::bigquery::load::Loader;
@@ -26,11 +25,11 @@ use shared::table::{Column, ColumnType, Growth, Partitioning, TableSpec};
 use shared::warehouse::{LoadMode, TableState, WarehouseError};
 
 use super::chance::Chance;
-use super::number;
 use super::ports::{Ports, Sabotage};
 use super::post::Post;
 use super::processes::Skewed;
 use super::turns::{Kind, Seat, Turns, Verdict};
+use super::{first_found, report, seeds};
 use bigquery::{Asked, BigQuery};
 use process::{Left, Process, Work, bronze};
 
@@ -369,10 +368,6 @@ fn play(seed: u64, sabotage: Option<Sabotage>) -> (Option<String>, Vec<String>) 
     (violation, world.trace)
 }
 
-fn report(seed: u64, violation: &str, trace: &[String]) -> String {
-    format!("seed {seed}: {violation}\nrun it again with STRATA_SEED={seed}; its steps:\n{}", trace.join("\n"))
-}
-
 /// Words of the trace for what must happen in many schedules, lest they show nothing.
 const HAPPENS: [&str; 12] = [
     "-> None",
@@ -391,32 +386,20 @@ const HAPPENS: [&str; 12] = [
 
 #[test]
 fn loads_end_as_bronze_has_it() {
-    let seeds = match number("STRATA_SEED") {
-        Some(seed) => seed..seed + 1,
-        None => 0..number("STRATA_SCHEDULES").unwrap_or(SCHEDULES),
-    };
+    let seeds = seeds(SCHEDULES);
     let many = seeds.end - seeds.start >= SCHEDULES;
-    let (next, never) = (AtomicU64::new(seeds.start), Mutex::new(BTreeSet::from(HAPPENS)));
-    let found = Mutex::new(BTreeMap::new());
-    thread::scope(|scope| {
-        for _ in 0..thread::available_parallelism().map_or(1, usize::from) {
-            scope.spawn(|| {
-                while found.lock().unwrap().is_empty() {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= seeds.end {
-                        return;
-                    }
-                    let (violation, trace) = play(seed, None);
-                    never.lock().unwrap().retain(|words| !trace.iter().any(|step| step.contains(words)));
-                    if let Some(violation) = violation {
-                        found.lock().unwrap().insert(seed, report(seed, &violation, &trace));
-                    }
-                }
-            });
-        }
-    });
-    if let Some((_, report)) = found.into_inner().unwrap().pop_first() {
-        panic!("{report}");
+    let never = Mutex::new(BTreeSet::from(HAPPENS));
+    let found = first_found(
+        seeds,
+        || (),
+        |(), seed| {
+            let (violation, trace) = play(seed, None);
+            never.lock().unwrap().retain(|words| !trace.iter().any(|step| step.contains(words)));
+            Some((violation?, trace))
+        },
+    );
+    if let Some((seed, (violation, trace))) = found {
+        panic!("{}", report(seed, &violation, &trace));
     }
     let never = never.into_inner().unwrap();
     assert!(!many || never.is_empty(), "this never happened: {never:?}");
@@ -424,11 +407,15 @@ fn loads_end_as_bronze_has_it() {
 
 /// One of so many schedules must end in a violation that says one of these.
 fn caught(sabotage: Sabotage, expected: &[&str]) {
-    let found = (0..500).find_map(|seed| match play(seed, Some(sabotage)) {
-        (Some(violation), trace) => Some((seed, violation, trace)),
-        (None, _) => None,
-    });
-    let Some((seed, violation, trace)) = found else { panic!("no schedule misses the safeguard: {sabotage:?}") };
+    let found = first_found(
+        0..500,
+        || (),
+        |(), seed| {
+            let (violation, trace) = play(seed, Some(sabotage));
+            Some((violation?, trace))
+        },
+    );
+    let Some((seed, (violation, trace))) = found else { panic!("no schedule misses the safeguard: {sabotage:?}") };
     assert!(expected.iter().any(|text| violation.contains(text)), "{}", report(seed, &violation, &trace));
 }
 

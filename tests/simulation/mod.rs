@@ -76,9 +76,16 @@ fn number(variable: &str) -> Option<u64> {
     std::env::var(variable).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{variable} is no number")))
 }
 
-fn report(seed: u64, outcome: &Outcome) -> String {
-    let violation = outcome.violation.as_deref().unwrap_or("nothing is wrong");
-    let steps: Vec<_> = outcome.trace.iter().map(|step| step.chars().take(300).collect::<String>()).collect();
+/// The seeds to run: one, or so many, or the usual number.
+fn seeds(usual: u64) -> Range<u64> {
+    match number("STRATA_SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0..number("STRATA_SCHEDULES").unwrap_or(usual),
+    }
+}
+
+fn report(seed: u64, violation: &str, trace: &[String]) -> String {
+    let steps: Vec<_> = trace.iter().map(|step| step.chars().take(300).collect::<String>()).collect();
     format!("seed {seed}: {violation}\nrun it again with STRATA_SEED={seed}; its steps:\n{}", steps.join("\n"))
 }
 
@@ -119,44 +126,57 @@ fn count(tally: &mut Tally, trace: &[String]) {
     }
 }
 
-/// The first of these schedules that ends in a violation, and how.
-fn first_violation(seeds: Range<u64>, setup: impl Fn(u64) -> Setup + Sync) -> (Option<(u64, Outcome)>, Tally) {
-    let (next, found) = (AtomicU64::new(seeds.start), Mutex::new(None::<(u64, Outcome)>));
-    let tally = Mutex::new(Tally::default());
+/// The first of these seeds with which something is found, and what. On all cores, each with what `begin` gives it.
+fn first_found<S, T: Send>(
+    seeds: Range<u64>,
+    begin: impl Fn() -> S + Sync,
+    play: impl Fn(&mut S, u64) -> Option<T> + Sync,
+) -> Option<(u64, T)> {
+    let (next, found) = (AtomicU64::new(seeds.start), Mutex::new(None::<(u64, T)>));
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
         for _ in 0..thread::available_parallelism().map_or(1, usize::from) {
             scope.spawn(|| {
-                let mut table = Table::new();
+                let mut state = begin();
                 while !stop.load(Ordering::Relaxed) {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
                     if seed >= seeds.end {
                         return;
                     }
-                    let outcome = table.play(seed, &setup(seed));
-                    count(&mut tally.lock().unwrap(), &outcome.trace);
+                    let Some(it) = play(&mut state, seed) else { continue };
                     let mut found = found.lock().unwrap();
-                    if outcome.violation.is_some() && found.as_ref().is_none_or(|(first, _)| seed < *first) {
+                    if found.as_ref().is_none_or(|(first, _)| seed < *first) {
                         stop.store(true, Ordering::Relaxed);
-                        *found = Some((seed, outcome));
+                        *found = Some((seed, it));
                     }
                 }
             });
         }
     });
-    (found.into_inner().unwrap(), tally.into_inner().unwrap())
+    found.into_inner().unwrap()
+}
+
+/// What is wrong, and the steps that led to it.
+type Violation = (String, Vec<String>);
+
+/// The first of these schedules that ends in a violation.
+fn first_violation(seeds: Range<u64>, setup: impl Fn(u64) -> Setup + Sync) -> (Option<(u64, Violation)>, Tally) {
+    let tally = Mutex::new(Tally::default());
+    let found = first_found(seeds, Table::new, |table, seed| {
+        let Outcome { violation, trace, .. } = table.play(seed, &setup(seed));
+        count(&mut tally.lock().unwrap(), &trace);
+        Some((violation?, trace))
+    });
+    (found, tally.into_inner().unwrap())
 }
 
 #[test]
 fn schedules_end_as_the_source_has_it() {
-    let seeds = match number("STRATA_SEED") {
-        Some(seed) => seed..seed + 1,
-        None => 0..number("STRATA_SCHEDULES").unwrap_or(SCHEDULES),
-    };
+    let seeds = seeds(SCHEDULES);
     let many = seeds.end - seeds.start >= SCHEDULES;
     let (violation, tally) = first_violation(seeds, setup);
-    if let Some((seed, outcome)) = violation {
-        panic!("{}", report(seed, &outcome));
+    if let Some((seed, (violation, trace))) = violation {
+        panic!("{}", report(seed, &violation, &trace));
     }
     let never: Vec<_> = HAPPENS.iter().zip(tally).filter(|(_, count)| *count == 0).collect();
     assert!(!many || never.is_empty(), "this never happened: {never:?}");

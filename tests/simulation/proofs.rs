@@ -16,11 +16,10 @@ const PROJECT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../functions/transfo
 
 /// One of so many schedules must end in a violation that says one of these, and none of any other kind.
 fn caught(schedules: u64, setup: &Setup, expected: &[&str]) {
-    let (Some((seed, outcome)), _) = first_violation(0..schedules, |_| setup.clone()) else {
+    let (Some((seed, (violation, trace))), _) = first_violation(0..schedules, |_| setup.clone()) else {
         panic!("none of {schedules} schedules misses the safeguard: {:?}", setup.sabotage);
     };
-    let violation = outcome.violation.as_deref().unwrap_or_default();
-    assert!(expected.iter().any(|text| violation.contains(text)), "{}", report(seed, &outcome));
+    assert!(expected.iter().any(|text| violation.contains(text)), "{}", report(seed, &violation, &trace));
 }
 
 fn without(sabotage: Sabotage, models: Models) -> Setup {
