@@ -13,7 +13,7 @@ use shared::dataset::Ask;
 use shared::message::{FetchRequest, Topic};
 use shared::trace::Trace;
 
-use super::{PROJECT, emulators, make, own};
+use super::{PROJECT, emulators, make, make_topic, own};
 use crate::conformance::bus::{Mount, Promises, conforms};
 
 async fn connect(topics: &Topics) -> PubSub {
@@ -39,7 +39,7 @@ impl Mount for Pushed {
         let (client, emulator) = (reqwest::Client::new(), emulators().pubsub.unwrap());
         for (topic, router) in [(Topic::FetchRequests, requests), (Topic::Captures, captures)] {
             let path = topics.path(topic);
-            make(client.put(format!("{}/v1/{path}", emulator.as_str())), &json!({})).await;
+            make_topic(&path).await;
             let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
             let address = listener.local_addr().unwrap();
             tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });

@@ -11,9 +11,12 @@ mod store;
 mod warehouse;
 
 use cloud::config::Emulators;
+use serde_json::json;
 use shared::clock::{Clock, System};
 
 const PROJECT: &str = "emulated";
+/// The datasets of an environment.
+const DATASETS: [&str; 4] = ["raw", "silver", "gold", "ops"];
 
 /// The emulators that `run` has started.
 fn emulators() -> Emulators {
@@ -31,4 +34,27 @@ async fn make(request: reqwest::RequestBuilder, body: &serde_json::Value) {
     let response = request.send().await.unwrap();
     let status = response.status();
     assert!(status.is_success(), "{status}: {} for {body}", response.text().await.unwrap());
+}
+
+async fn make_bucket(project: &str, name: &str) {
+    let emulator = emulators().storage.unwrap().http;
+    let buckets = format!("{}/storage/v1/b?project={project}", emulator.as_str());
+    make(reqwest::Client::new().post(buckets), &json!({ "name": name })).await;
+}
+
+async fn make_datasets(project: &str, datasets: &[&str]) {
+    let emulator = emulators().bigquery;
+    assert!(emulator.is_some(), "the emulator of BigQuery is started by tests/emulators/run");
+    let address = format!("{}/bigquery/v2/projects/{project}/datasets", emulator.unwrap().as_str());
+    for dataset in datasets {
+        let reference = json!({ "projectId": project, "datasetId": dataset });
+        let body = json!({ "datasetReference": reference, "location": "US" });
+        make(reqwest::Client::new().post(&address), &body).await;
+    }
+}
+
+/// Makes a topic by its full name.
+async fn make_topic(path: &str) {
+    let emulator = emulators().pubsub.unwrap();
+    make(reqwest::Client::new().put(format!("{}/v1/{path}", emulator.as_str())), &json!({})).await;
 }

@@ -20,7 +20,7 @@ use tests::World;
 use tokio::sync::watch;
 use usgs_simulator::{Catalogue, Event};
 
-use super::{emulators, make, own};
+use super::{DATASETS, emulators, make, make_bucket, make_datasets, make_topic, own};
 
 /// An environment as Terraform makes it, with nothing in it. Datasets have no environment in their names, so each test
 /// has a project of its own.
@@ -38,19 +38,12 @@ impl Deployed {
         // A client of Google's chooses the cryptography for all clients of this process.
         PubSub::connect(environment.topics.clone(), &environment.emulators, RETRIES).await.unwrap();
         let here = Self { environment, client: Client::new() };
-        let project = &here.environment.project;
-        let storage = &here.environment.emulators.storage.as_ref().unwrap().http;
-        let buckets = format!("{}/storage/v1/b?project={project}", storage.as_str());
-        make(here.client.post(buckets), &json!({ "name": here.environment.bucket.to_string() })).await;
+        let Environment { project, bucket, topics, .. } = &here.environment;
+        make_bucket(project, &bucket.to_string()).await;
         for topic in Topic::ALL {
-            make(here.client.put(here.pubsub(&here.environment.topics.path(topic))), &json!({})).await;
+            make_topic(&topics.path(topic)).await;
         }
-        let bigquery = here.environment.emulators.bigquery.as_ref().unwrap();
-        let datasets = format!("{}/bigquery/v2/projects/{project}/datasets", bigquery.as_str());
-        for dataset in ["raw", "silver", "gold", "ops"] {
-            let reference = json!({ "projectId": project, "datasetId": dataset });
-            make(here.client.post(&datasets), &json!({ "datasetReference": reference, "location": "US" })).await;
-        }
+        make_datasets(project, &DATASETS).await;
         here
     }
 

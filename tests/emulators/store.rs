@@ -5,10 +5,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use cloud::config::BucketName;
 use cloud::{Bucket, RETRIES};
-use serde_json::json;
 use shared::store::{Precondition, Store, StoreError, Upload};
 
-use super::{PROJECT, emulators, make, own};
+use super::{PROJECT, emulators, make_bucket, own};
 use crate::conformance::store::conforms;
 
 /// More than two parts of an upload, and no whole number of anything.
@@ -24,9 +23,7 @@ async fn connect(name: &str) -> Bucket {
 async fn bucket() -> Bucket {
     let name = own("lake");
     let bucket = connect(&name).await;
-    let emulator = emulators().storage.unwrap().http;
-    let buckets = format!("{}/storage/v1/b?project={PROJECT}", emulator.as_str());
-    make(reqwest::Client::new().post(buckets), &json!({ "name": name })).await;
+    make_bucket(PROJECT, &name).await;
     bucket
 }
 

@@ -11,7 +11,7 @@ use shared::store::{Precondition, Store};
 use shared::table::TableName;
 use shared::warehouse::{Layout, LoadMode, Materialization, ModelRun, Origin, Warehouse, WarehouseError};
 
-use super::{emulators, make, own};
+use super::{emulators, make, make_bucket, make_datasets, own};
 use crate::conformance::warehouse::{Bench, Places, conforms};
 
 /// A project of its own, with a bucket and these datasets.
@@ -19,18 +19,8 @@ async fn project(datasets: &[&str]) -> Environment {
     let environment = Environment::new(&own("emulated"), "test", emulators()).unwrap();
     // The first client chooses the cryptography that all need.
     connect(&environment).await;
-    let client = reqwest::Client::new();
-    let storage = environment.emulators.storage.clone().unwrap().http;
-    let buckets = format!("{}/storage/v1/b?project={}", storage.as_str(), environment.project);
-    make(client.post(buckets), &json!({ "name": environment.bucket.to_string() })).await;
-    let bigquery = environment.emulators.bigquery.clone();
-    assert!(bigquery.is_some(), "the emulator of BigQuery is started by tests/emulators/run");
-    let bigquery = bigquery.unwrap();
-    for dataset in datasets {
-        let address = format!("{}/bigquery/v2/projects/{}/datasets", bigquery.as_str(), environment.project);
-        let reference = json!({ "datasetId": dataset, "projectId": environment.project });
-        make(client.post(address), &json!({ "datasetReference": reference })).await;
-    }
+    make_bucket(&environment.project, &environment.bucket.to_string()).await;
+    make_datasets(&environment.project, datasets).await;
     environment
 }
 

@@ -22,7 +22,7 @@ use shared::warehouse::Warehouse;
 
 use super::gate::{ACCOUNT, Answer, Gate};
 use super::program::{Program, Service};
-use crate::emulators::{emulators, make, own};
+use crate::emulators::{DATASETS, emulators, make, make_bucket, make_datasets, make_topic, own};
 
 /// Longer than a run of everything takes.
 const PATIENCE: Duration = Duration::from_secs(240);
@@ -93,28 +93,19 @@ impl Deployment {
     }
 
     pub(super) async fn make_bucket(&self) {
-        let Environment { project, bucket, emulators, .. } = &self.environment;
-        let buckets = format!("{}/storage/v1/b?project={project}", emulators.storage.as_ref().unwrap().http.as_str());
-        make(self.client.post(buckets), &json!({ "name": bucket.to_string() })).await;
+        let Environment { project, bucket, .. } = &self.environment;
+        make_bucket(project, &bucket.to_string()).await;
     }
 
     pub(super) async fn make_datasets(&self) {
-        let Environment { project, emulators, .. } = &self.environment;
-        let emulator = emulators.bigquery.as_ref().unwrap().as_str();
-        for dataset in ["raw", "silver", "gold", "ops"] {
-            let dataset = json!({
-                "datasetReference": { "projectId": project, "datasetId": dataset },
-                "location": "US",
-            });
-            make(self.client.post(format!("{emulator}/bigquery/v2/projects/{project}/datasets")), &dataset).await;
-        }
+        make_datasets(&self.environment.project, &DATASETS).await;
     }
 
     pub(super) async fn make_topics(&self) {
         for topic in Topic::ALL {
-            make(self.client.put(self.pubsub(&self.environment.topics.path(topic))), &json!({})).await;
+            make_topic(&self.environment.topics.path(topic)).await;
         }
-        make(self.client.put(self.pubsub(&self.dead_letters())), &json!({})).await;
+        make_topic(&self.dead_letters()).await;
     }
 
     async fn make_subscriptions(&self) {
