@@ -207,7 +207,7 @@ async fn models_are_built_tested_asked_and_replayed_from_here() {
     world.tick().await.unwrap();
     deployed.move_in(&world).await;
 
-    let built = deployed.strata(&["build"]).await.unwrap();
+    let built = deployed.strata(&["build", "--yes"]).await.unwrap();
     assert!(built.contains("gold.fct_earthquakes") && built.contains("billed "), "{built}");
     let events = "select event_id, magnitude from gold.fct_earthquakes order by event_id";
     let answer = deployed.strata(&["query", events, "--format", "csv"]).await.unwrap();
@@ -217,7 +217,7 @@ async fn models_are_built_tested_asked_and_replayed_from_here() {
         matches!(removed, Problem::Failed(_)) && removed.to_string().contains("only queries are answered"),
         "{removed}"
     );
-    let tested = deployed.strata(&["test"]).await.unwrap();
+    let tested = deployed.strata(&["test", "--yes"]).await.unwrap();
     assert!(tested.contains("fct_earthquakes") && !tested.contains("FAILS"), "{tested}");
 
     let status = deployed.strata(&["status", "--format", "json"]).await.unwrap();

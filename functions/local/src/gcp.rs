@@ -19,7 +19,7 @@ use shared::function::{Function, Received};
 use shared::message::{Message, Mode, PartitionsLanded};
 use shared::store::Store;
 use shared::trace::Trace;
-use shared::warehouse::{Cost, Origin};
+use shared::warehouse::{Cost, Origin, Warehouse};
 use transform::Transform;
 
 use crate::ask::{agree, say};
@@ -32,6 +32,8 @@ use crate::{docs, operate, replay, rows};
 
 /// A backfill of more days than this is asked about.
 const MANY_DAYS: i64 = 31;
+/// A query that reads more bytes than this is asked about: a GiB, half a cent.
+const MANY_BYTES: u64 = 1 << 30;
 
 /// Does what the command line says.
 ///
@@ -69,12 +71,23 @@ pub async fn run(command: Command, place: &Place, parts: &Parts, out: &mut impl 
         }
         Command::Test { dataset } => {
             let datasets = operate::chosen(&parts.datasets, dataset.as_deref())?;
+            let limit = thousands(cloud.environment.max_bytes_billed);
+            let what = format!(
+                "the tests read every table of {} in a query each, which may bill up to {limit} bytes",
+                datasets.join(", ")
+            );
+            agree(cloud.yes, &what).await?;
             let (errors, cost) = operate::test(&cloud.data().await?.runner, &datasets, out).await?;
             billed(cost)?;
             operate::passed(errors)
         }
         Command::Query { sql, format } => {
-            let answer = cloud.data().await?.warehouse.query(&sql, &Origin::new("query")).await?;
+            let (warehouse, origin) = (cloud.bigquery(cloud.store().await?).await?, Origin::new("query"));
+            let bytes = warehouse.estimate(&sql, &origin).await?;
+            if bytes > MANY_BYTES {
+                agree(cloud.yes, &format!("this query reads {} bytes, which are billed", thousands(bytes))).await?;
+            }
+            let answer = warehouse.query(&sql, &origin).await?;
             rows::print(&answer, format, out)?;
             billed(answer.cost)
         }
@@ -140,10 +153,14 @@ impl<'a> Cloud<'a> {
         Ok(Arc::new(PubSub::connect(topics.clone(), emulators, RETRIES).await?))
     }
 
+    async fn bigquery(&self, store: Arc<dyn Store>) -> Result<BigQuery, Problem> {
+        let clock = Arc::clone(&self.parts.clock);
+        Ok(BigQuery::connect(&self.environment, store, clock, RETRIES).await?)
+    }
+
     async fn data(&self) -> Result<Data, Problem> {
         let store = self.store().await?;
-        let clock = Arc::clone(&self.parts.clock);
-        let warehouse = BigQuery::connect(&self.environment, Arc::clone(&store), clock, RETRIES).await?;
+        let warehouse = self.bigquery(Arc::clone(&store)).await?;
         Ok(Data::of(store, Arc::new(warehouse), self.parts))
     }
 
@@ -239,14 +256,10 @@ impl<'a> Cloud<'a> {
     /// Builds by handing the service transform the message that would ask for it, so that the ledger and those who wait
     /// for gold hear of it.
     async fn build(&self, datasets: &[String], full_refresh: bool, out: &mut impl Write) -> Result<(), Problem> {
-        if full_refresh {
-            let limit = thousands(self.environment.max_bytes_billed);
-            let what = format!(
-                "a full refresh reads all of raw for every model of {}; each query may bill up to {limit} bytes",
-                datasets.join(", ")
-            );
-            agree(self.yes, &what).await?;
-        }
+        let limit = thousands(self.environment.max_bytes_billed);
+        let what = if full_refresh { "a full refresh reads all of raw for every model" } else { "this runs models" };
+        let what = format!("{what} of {}; each query may bill up to {limit} bytes", datasets.join(", "));
+        agree(self.yes, &what).await?;
         let began = Instant::now();
         let (data, bus, clock) = (self.data().await?, self.bus().await?, &self.parts.clock);
         let transform = Transform::new(data.runner.clone(), Arc::clone(&data.store), bus, Arc::clone(clock));

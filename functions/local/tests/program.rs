@@ -156,7 +156,7 @@ fn the_cloud_refuses_what_it_cannot_do_or_nobody_agreed_to_before_it_is_asked() 
     ] {
         assert!(sentence(line).contains(said), "{line}: {}", sentence(line));
     }
-    for line in ["build --full-refresh", "replay earthquakes --day 2025-07-24 --seek land"] {
+    for line in ["build --full-refresh", "build", "test", "replay earthquakes --day 2025-07-24 --seek land"] {
         assert!(sentence(&format!("{line} --target gcp --project p")).contains("--yes"), "{line}");
     }
 }

@@ -67,6 +67,19 @@ impl BigQuery {
         let loader = Loader::new(tables.clone(), Arc::clone(&clock), prefix.clone());
         Ok(Self { client, store, tables, loader, clock, prefix })
     }
+
+    /// The bytes that a query would read, which are not billed for asking.
+    ///
+    /// # Errors
+    /// As those of the query, where they show before it is run.
+    pub async fn estimate(&self, sql: &str, origin: &Origin) -> Result<u64, WarehouseError> {
+        self.client.only_asks(&asked(), &Statement::of(sql, origin)).await
+    }
+}
+
+/// No table: what a query reads is its own affair.
+fn asked() -> TableName {
+    TableName::new(DEFAULT_DATASET, "query")
 }
 
 #[async_trait]
@@ -95,9 +108,7 @@ impl Warehouse for BigQuery {
     async fn query(&self, sql: &str, origin: &Origin) -> Result<Answer, WarehouseError> {
         let statement = Statement::of(sql, origin);
         let id = format!("{}-query-{:032x}", self.prefix, self.clock.random());
-        // No table: what a query reads is its own affair.
-        let asked = TableName::new(DEFAULT_DATASET, "query");
-        self.client.answer(&asked, id, statement).await
+        self.client.answer(&asked(), id, statement).await
     }
 
     async fn tables(&self) -> Result<Vec<TableName>, WarehouseError> {

@@ -320,8 +320,9 @@ impl BigQueryClient {
         }
     }
 
-    /// Refuses what is not one query, such as a script or a statement that changes something. It is not billed.
-    async fn only_asks(&self, table: &TableName, statement: &Statement) -> Result<(), WarehouseError> {
+    /// The bytes that a query would read. Refuses what is not one query, such as a script or a statement that changes
+    /// something. It is not billed.
+    pub(crate) async fn only_asks(&self, table: &TableName, statement: &Statement) -> Result<u64, WarehouseError> {
         let location = self.location(&table.schema).await.map_err(|refusal| refusal.into_error(table))?;
         let dry = model::job::Job {
             configuration: Some(JobConfiguration {
@@ -335,11 +336,11 @@ impl BigQueryClient {
         let planned = self.call(|| self.client.job().insert(self.project(), dry.clone())).await;
         let planned = planned.map_err(|refusal| refusal.of_sql(table, statement))?;
         let query = planned.statistics.and_then(|statistics| statistics.query);
-        match query.and_then(|query| query.statement_type) {
+        match query.as_ref().and_then(|query| query.statement_type.as_deref()) {
             Some(kind) if kind != "SELECT" => {
                 Err(statement.error(None, format!("only queries are answered, and this is a {kind}")).into())
             }
-            _ => Ok(()),
+            _ => Ok(number(query.and_then(|query| query.total_bytes_processed).as_ref())),
         }
     }
 
@@ -383,9 +384,12 @@ impl BigQueryClient {
     }
 }
 
+fn number(text: Option<&String>) -> u64 {
+    text.and_then(|text| text.parse().ok()).unwrap_or(0)
+}
+
 /// What a job cost.
 fn cost(job: &model::job::Job) -> Cost {
-    let number = |text: Option<&String>| text.and_then(|text| text.parse().ok()).unwrap_or(0);
     let statistics = job.statistics.as_ref();
     let query = statistics.and_then(|statistics| statistics.query.as_ref());
     let slot_ms = query.and_then(|query| query.total_slot_ms.as_ref());
