@@ -151,7 +151,7 @@ async fn a_tick_and_a_backfill_ask_fetch_and_print_what_finds_the_run() {
     let id = message["messageId"].as_str().unwrap();
     assert!(said.contains(&format!("message {id} run {}", trace.run())), "{said}");
 
-    let backfill = ["backfill", "earthquakes", "--start", "2025-07-01", "--end", "2025-07-02"];
+    let backfill = ["backfill", "earthquakes", "--start", "2025-07-01", "--end", "2025-07-02", "--yes"];
     deployed.strata(&backfill).await.unwrap();
     let (start, end) = ("2025-07-01T00:00:00Z".parse().unwrap(), "2025-07-02T00:00:00Z".parse().unwrap());
     let range = FetchRequest { dataset: "earthquakes".to_owned(), ask: Ask::Range { start, end } };
@@ -231,7 +231,7 @@ async fn models_are_built_tested_asked_and_replayed_from_here() {
 
     let land = deployed.subscribe("land", Topic::Captures).await;
     let day: NaiveDate = "2025-07-22".parse().unwrap();
-    let said = deployed.strata(&["replay", "earthquakes", "--day", &day.to_string()]).await.unwrap();
+    let said = deployed.strata(&["replay", "earthquakes", "--day", &day.to_string(), "--yes"]).await.unwrap();
     assert_eq!(said.lines().count(), 2, "the capture, and the partition: {said}");
     let again = LandAgain { dataset: "earthquakes".to_owned(), partitions: vec![day.to_string().parse().unwrap()] };
     let messages = deployed.take(&land, 2).await;

@@ -30,8 +30,6 @@ use crate::report::{Report, charge, thousands};
 use crate::status::{self, Counting};
 use crate::{docs, operate, replay, rows};
 
-/// A backfill of more days than this is asked about.
-const MANY_DAYS: i64 = 31;
 /// A query that reads more bytes than this is asked about: a GiB, half a cent.
 const MANY_BYTES: u64 = 1 << 30;
 
@@ -196,12 +194,9 @@ impl<'a> Cloud<'a> {
         gaps: bool,
         out: &mut impl Write,
     ) -> Result<(), Problem> {
-        let days = (range.1 - range.0).num_days();
-        if days > MANY_DAYS {
-            let days = thousands(days.unsigned_abs());
-            agree(self.yes, &format!("this asks the source of {dataset} for {days} days, and stores and builds them"))
-                .await?;
-        }
+        let days = thousands((range.1 - range.0).num_days().unsigned_abs());
+        let what = format!("this asks the source of {dataset} for {days} days, and stores and builds them");
+        agree(self.yes, &what).await?;
         let store = self.store().await?;
         let mut requests = Vec::from_iter(operate::first_tick(&*store, dataset).await?);
         requests.extend(operate::range_requests(&*store, dataset, range, gaps).await?);
@@ -219,6 +214,12 @@ impl<'a> Cloud<'a> {
         from: From,
         out: &mut impl Write,
     ) -> Result<(), Problem> {
+        let limit = thousands(self.environment.max_bytes_billed);
+        let what = format!(
+            "this loads {day} of {} again and runs its models; each query may bill up to {limit} bytes",
+            dataset.name()
+        );
+        agree(self.yes, &what).await?;
         if from == From::Source {
             return self.publish([operate::day_request(dataset.name(), day)], out).await;
         }

@@ -7,6 +7,8 @@ use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use std::sync::mpsc;
 
+use serde_json::json;
+
 /// Nobody listens on this port.
 const NOWHERE: &str = "http://127.0.0.1:1";
 
@@ -151,6 +153,7 @@ fn the_cloud_refuses_what_it_cannot_do_or_nobody_agreed_to_before_it_is_asked() 
         ("replay earthquakes --day 2999-01-01 --seek land --target gcp --project p --yes", "has not begun"),
         ("replay earthquakes --day 2025-07-24 --seek land --target gcp --project p", "strata-dev-land"),
         ("backfill earthquakes --start 2024-01-01 --end 2025-01-01 --target gcp --project p", "366 days"),
+        ("replay earthquakes --day 2025-07-24 --target gcp --project p", "loads 2025-07-24 of earthquakes again"),
         ("backfill earthquakes --start 2025-01-02 --end 2025-01-01 --target gcp --project p", "is not before the end"),
         ("build --full-refresh --target gcp --project p", "10,737,418,240 bytes"),
     ] {
@@ -159,6 +162,38 @@ fn the_cloud_refuses_what_it_cannot_do_or_nobody_agreed_to_before_it_is_asked() 
     for line in ["build --full-refresh", "build", "test", "replay earthquakes --day 2025-07-24 --seek land"] {
         assert!(sentence(&format!("{line} --target gcp --project p")).contains("--yes"), "{line}");
     }
+}
+
+#[tokio::test]
+async fn a_query_that_reads_much_is_asked_about_and_not_run() {
+    let (asked, mut dry) = tokio::sync::mpsc::unbounded_channel();
+    let bigquery = axum::Router::new().fallback(move |request: axum::extract::Request| async move {
+        let dataset = request.uri().path().contains("/datasets/");
+        let body = axum::body::to_bytes(request.into_body(), 1 << 20).await.unwrap();
+        if dataset {
+            let reference = json!({ "projectId": "project", "datasetId": "gold" });
+            return axum::Json(json!({ "datasetReference": reference, "location": "EU" }));
+        }
+        let job: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        asked.send(job["configuration"]["dryRun"] == true).unwrap();
+        let bytes = json!({ "statementType": "SELECT", "totalBytesProcessed": "1073741825" });
+        axum::Json(json!({ "configuration": {}, "status": { "state": "DONE" }, "statistics": { "query": bytes } }))
+    });
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, bigquery).await.unwrap() });
+
+    let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_strata"));
+    command.args(["query", "select * from gold.fct_earthquakes", "--target", "gcp", "--project", "project"]);
+    for emulator in ["STORAGE_EMULATOR_HOST", "STORAGE_EMULATOR_GRPC_HOST", "PUBSUB_EMULATOR_HOST"] {
+        command.env(emulator, NOWHERE);
+    }
+    command.env_remove("STRATA_DATA_DIR").env("BIGQUERY_EMULATOR_HOST", address).stdin(Stdio::null());
+    let output = command.output().await.unwrap();
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert_eq!((output.status.code(), output.stdout.len()), (Some(2), 0), "{errors}");
+    assert!(errors.contains("reads 1,073,741,825 bytes") && errors.contains("--yes"), "{errors}");
+    assert_eq!((dry.recv().await, dry.len()), (Some(true), 0), "one free question, and nothing after it");
 }
 
 #[test]
