@@ -90,8 +90,22 @@ impl Bucket {
         chunks: Vec<Bytes>,
     ) -> Result<Generation, StoreError> {
         let write = self.write(name, precondition, Payload::from_stream(Held::new(chunks)));
-        let written = self.answer("write", name, write.send_buffered()).await?;
+        let written = patiently("write", name, write.send_buffered()).await?;
+        let written = written.map_err(|error| self.not_written(name, precondition, &error))?;
         Ok(Generation(written.generation))
+    }
+
+    /// What an error of a write means. Leave to delete is asked of whoever would replace an object: without it, a name
+    /// that must be free is not.
+    pub(crate) fn not_written(&self, name: &str, precondition: Precondition, error: &Error) -> StoreError {
+        match self.refused("write", name, error) {
+            StoreError::Blocked { name, reason, .. }
+                if precondition == Precondition::Absent && reason.contains("storage.objects.delete") =>
+            {
+                StoreError::Conflict { name }
+            }
+            refused => refused,
+        }
     }
 
     /// Waits for an answer, but not for ever.
@@ -105,7 +119,7 @@ impl Bucket {
     }
 
     /// The one place that turns an error of the clients into one of the port.
-    pub(crate) fn refused(&self, action: &'static str, name: &str, error: &Error) -> StoreError {
+    fn refused(&self, action: &'static str, name: &str, error: &Error) -> StoreError {
         let (object, reason) = (name.to_owned(), sentence(error));
         let no_bucket = || StoreError::Blocked {
             action,

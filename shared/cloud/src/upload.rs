@@ -140,7 +140,7 @@ impl BucketUpload {
     async fn settled(&self, task: AbortOnDropHandle<Result<Object, Error>>) -> Result<Generation, StoreError> {
         match patiently("write", &self.name, task).await? {
             Ok(Ok(object)) => Ok(Generation(object.generation)),
-            Ok(Err(error)) => Err(self.bucket.refused("write", &self.name, &error)),
+            Ok(Err(error)) => Err(self.bucket.not_written(&self.name, self.precondition, &error)),
             Err(error) => Err(self.failed(&error.to_string())),
         }
     }

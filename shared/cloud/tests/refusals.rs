@@ -168,6 +168,27 @@ async fn an_upload_that_is_refused_at_its_start_says_so_at_its_end() {
     }
 }
 
+/// Cloud Storage asks for leave to delete before it looks at the precondition, so that who may only create hears 403 of
+/// the echo of its own write.
+#[tokio::test]
+async fn leave_to_delete_is_asked_for_where_a_name_is_taken() {
+    let taken = "fetch@p.iam.gserviceaccount.com does not have storage.objects.delete access to the object.";
+    for text in [taken, "fetch@p.iam.gserviceaccount.com does not have storage.objects.create access to the object."] {
+        let (bucket, _) = service(move |_, _| (StatusCode::FORBIDDEN, text).into_response()).await;
+        for (precondition, to_be_free) in [(Precondition::Absent, true), (Precondition::Is(Generation(3)), false)] {
+            let expected = if to_be_free && text == taken { "conflict" } else { "blocked" };
+            let error = put(&bucket, precondition).await.unwrap_err();
+            assert_eq!(kind(&error), expected, "{precondition:?}: {error}");
+            let mut upload = bucket.upload("a", precondition).await.unwrap();
+            let error = match upload.write(vec![b'x'; 5 << 20].into()).await {
+                Ok(()) => upload.finish().await.unwrap_err(),
+                Err(error) => error,
+            };
+            assert_eq!(kind(&error), expected, "{precondition:?}: {error}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_service_that_is_not_there_is_transient() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
