@@ -8,6 +8,7 @@ use chrono::{DateTime, Utc};
 use embedded::Embedded;
 use parquet::arrow::ArrowWriter;
 use shared::clock::System;
+use shared::dataset::Dataset;
 use shared::partition::Partition;
 use shared::store::{Directory, Memory, Precondition, Store};
 use shared::table::{Column, ColumnType, Growth, Partitioning, TableName, TableSpec};
@@ -16,6 +17,7 @@ use shared::warehouse::{
     SeedRun, Warehouse, WarehouseError,
 };
 use strata::rows::{Format, print};
+use tests::harvests::Harvests;
 
 const FIRST_DAY: &str = "2025-07-24";
 const SECOND_DAY: &str = "2025-08-02";
@@ -29,6 +31,11 @@ pub(crate) struct Bench {
 
 fn days(days: &[&str]) -> BTreeSet<Partition> {
     days.iter().map(|day| day.parse().unwrap()).collect()
+}
+
+fn times(time: DateTime<Utc>, rows: usize) -> ArrayRef {
+    let times = TimestampMillisecondArray::from_value(time.timestamp_millis(), rows);
+    Arc::new(times.with_timezone("UTC"))
 }
 
 fn table(name: &str) -> TableName {
@@ -56,28 +63,28 @@ impl Bench {
     /// Writes the bronze object of a day.
     pub(crate) async fn bronze(&self, day: &str, rows: &[(&str, f64)]) -> LoadPartition {
         let noon: DateTime<Utc> = format!("{day}T12:00:00Z").parse().unwrap();
-        let times = || -> ArrayRef {
-            let times = TimestampMillisecondArray::from_value(noon.timestamp_millis(), rows.len());
-            Arc::new(times.with_timezone("UTC"))
-        };
-        let captures = || -> ArrayRef { Arc::new(StringArray::from_iter_values(rows.iter().map(|_| "capture"))) };
         let columns: Vec<ArrayRef> = vec![
             Arc::new(StringArray::from_iter_values(rows.iter().map(|row| row.0))),
-            times(),
+            times(noon, rows.len()),
             Arc::new(Float64Array::from_iter_values(rows.iter().map(|row| row.1))),
-            times(),
-            captures(),
-            Arc::new(Int64Array::from_iter_values(0..rows.len() as i64)),
-            times(),
-            captures(),
         ];
-        let batch = RecordBatch::try_new(self.spec.schema(), columns).unwrap();
+        self.write(&self.spec, "quakes", day, columns).await
+    }
+
+    /// Writes a bronze object of these columns and those that say where a row came from.
+    async fn write(&self, spec: &TableSpec, name: &str, partition: &str, mut columns: Vec<ArrayRef>) -> LoadPartition {
+        let rows = columns[0].len();
+        let captures = || -> ArrayRef { Arc::new(StringArray::from_iter_values((0..rows).map(|_| "capture"))) };
+        let hashes: ArrayRef = Arc::new(Int64Array::from_iter_values(0..rows as i64));
+        let observed = || times(DateTime::UNIX_EPOCH, rows);
+        columns.extend([observed(), captures(), hashes, observed(), captures()]);
+        let batch = RecordBatch::try_new(spec.schema(), columns).unwrap();
         let mut writer = ArrowWriter::try_new(Vec::new(), batch.schema(), None).unwrap();
         writer.write(&batch).unwrap();
-        let object = format!("bronze/quakes/date={day}/quakes.parquet");
+        let object = format!("bronze/{name}/{partition}/{name}.parquet");
         let bytes = writer.into_inner().unwrap().into();
         let generation = self.store.put(&object, bytes, Precondition::None).await.unwrap();
-        LoadPartition { partition: day.parse().unwrap(), object, generation }
+        LoadPartition { partition: partition.parse().unwrap(), object, generation }
     }
 
     async fn loads(
@@ -263,6 +270,46 @@ async fn a_reader_sees_one_commit(bench: &Arc<Bench>) {
     }
 }
 
+/// A snapshot by year: its next version lacks a year, has another for one, and one more.
+async fn years_are_replaced_and_dropped(bench: &Bench) {
+    let spec = Harvests.table();
+    let harvest = async |year: i64, crop: &str| {
+        let columns: Vec<ArrayRef> = vec![
+            Arc::new(StringArray::from_iter_values(["north"])),
+            Arc::new(Int64Array::from_iter_values([year])),
+            Arc::new(StringArray::from_iter_values([crop])),
+            Arc::new(Float64Array::from_iter_values([1.5])),
+        ];
+        bench.write(spec, "harvests", &year.to_string(), columns).await
+    };
+    let load = async |partitions: Vec<LoadPartition>| {
+        let (table, cause) = (TableName::raw("harvests"), "test".to_owned());
+        bench.warehouse.load(Load { table, spec, partitions, mode: LoadMode::Snapshot, cause }).await.unwrap()
+    };
+    let first = vec![harvest(2017, "rye").await, harvest(2018, "oats").await];
+    assert_eq!(load(first).await, days(&["2017", "2018"]));
+    let version = bench.version("raw.harvests").await;
+    let second = vec![harvest(2018, "wheat").await, harvest(2019, "barley").await];
+    assert_eq!(load(second).await, days(&["2017", "2018", "2019"]));
+    assert_eq!(bench.rows("select crop, year from raw.harvests order by year").await, ["wheat,2018", "barley,2019"]);
+    let changed = Extent::Partitions(days(&["2017", "2018", "2019"]));
+    assert_eq!(bench.changed_since("raw.harvests", version).await, changed);
+
+    let column = PartitionColumn::Year { start: 2000, end: 2100 };
+    let partition_by = Some(PartitionBy { field: "year".to_owned(), column });
+    let model = async |materialization, sql: &str| ModelRun {
+        layout: Layout { partition_by: partition_by.clone(), ..Layout::default() },
+        ..bench.model("gold.harvests", sql, materialization).await
+    };
+    let all = "select crop, year from raw.harvests";
+    bench.warehouse.build(model(Materialization::Table, all).await).await.unwrap();
+    let merge = Materialization::Merge { unique_key: vec!["crop".to_owned()] };
+    let moved = model(merge, "select 'wheat' as crop, 2020 as year").await;
+    let built = bench.warehouse.build(moved).await.unwrap();
+    assert_eq!(built.extent, Extent::Partitions(days(&["2018", "2020"])));
+    assert_eq!(bench.rows("select crop, year from gold.harvests order by year").await, ["barley,2019", "wheat,2020"]);
+}
+
 /// Of which errors in SQL a warehouse says where they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Places {
@@ -280,6 +327,7 @@ pub(crate) async fn conforms(store: Arc<dyn Store>, warehouse: Arc<dyn Warehouse
     a_seed_is_a_table(&bench).await;
     wrong_sql_is_an_error_at_its_place(&bench, places).await;
     a_reader_sees_one_commit(&bench).await;
+    years_are_replaced_and_dropped(&bench).await;
 }
 
 async fn embedded_conforms(store: Arc<dyn Store>) {
