@@ -319,6 +319,13 @@ impl Deployment {
         }
     }
 
+    /// How many operations of each class there were on objects.
+    pub(super) async fn object_operations(&self) -> Value {
+        let emulator = self.environment.emulators.storage.as_ref().unwrap().http.as_str();
+        let counted = self.client.get(format!("{emulator}/operations?bucket={}", self.environment.bucket));
+        serde_json::from_str(&counted.send().await.unwrap().text().await.unwrap()).unwrap()
+    }
+
     /// Waits until there is an object in the lake whose content is such.
     pub(super) async fn object(&self, prefix: &str, wanted: impl Fn(&[u8]) -> bool) {
         let found = tokio::time::timeout(PATIENCE, async {

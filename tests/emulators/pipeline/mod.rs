@@ -5,4 +5,14 @@ mod deployment;
 mod gate;
 mod missing;
 mod month;
+mod price;
 mod program;
+
+use shared::dataset::Ask;
+use shared::message::FetchRequest;
+
+const DATASET: &str = "earthquakes";
+
+fn tick() -> FetchRequest {
+    FetchRequest { dataset: DATASET.to_owned(), ask: Ask::Tick { days: 30, sweep: false } }
+}

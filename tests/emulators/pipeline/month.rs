@@ -6,9 +6,8 @@ use std::time::Instant;
 use axum::http::StatusCode;
 use serde_json::Value;
 use shared::clock::{Clock, System};
-use shared::dataset::Ask;
 use shared::ledger;
-use shared::message::{CaptureStored, FORM, FetchRequest, LandAgain, Topic};
+use shared::message::{CaptureStored, FORM, LandAgain, Topic};
 use shared::metrics::DEAD_LETTER;
 use tests::{World, query_in, tables_in};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -17,15 +16,11 @@ use usgs_simulator::Fault;
 use super::deployment::Deployment;
 use super::gate::{Answer, Push};
 use super::program::Service;
+use super::{DATASET, tick};
 
-const DATASET: &str = "earthquakes";
 const DAY: &str = "2025-07-20";
 
 type Tables = BTreeMap<String, Vec<String>>;
-
-fn tick() -> FetchRequest {
-    FetchRequest { dataset: DATASET.to_owned(), ask: Ask::Tick { days: 30, sweep: false } }
-}
 
 /// The pushes that had this answer.
 fn answered(pushes: &[Push], answer: Answer) -> usize {

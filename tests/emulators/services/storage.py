@@ -5,7 +5,8 @@
 - a text by which a bucket that does not exist is told from an object that does not;
 - the headers of a read: generation, checksums, stored size; ranges from the end, and 416 beyond it;
 - the part of the gRPC service that the clients use for listings, metadata and deletes;
-- an address in the sessions of resumable uploads that has the port.
+- an address in the sessions of resumable uploads that has the port;
+- how many operations of class A and B there were on a bucket's objects: GET /operations?bucket=BUCKET.
 
 usage: storage.py --port PORT --grpc-port PORT --folder FOLDER
 """
@@ -17,6 +18,7 @@ import functools
 import logging
 import re
 import threading
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
 
@@ -30,6 +32,10 @@ from google.protobuf import empty_pb2
 LOCK = threading.RLock()
 CHANGED = "At least one of the pre-conditions you specified did not hold."
 NO_BUCKET = "The specified bucket does not exist."
+
+
+# By bucket and class. The parts of a resumable upload are one operation, deletes are free.
+OPERATIONS = Counter()
 
 
 # --- Buckets and preconditions by HTTP
@@ -147,16 +153,33 @@ def with_headers(handler):
     return handler_with_headers
 
 
+def counted(kind, handler):
+    @functools.wraps(handler)
+    def counted_handler(request, response, storage, *args, **kwargs):
+        OPERATIONS[request.params["bucket_name"], kind] += 1
+        return handler(request, response, storage, *args, **kwargs)
+
+    return counted_handler
+
+
+def operations(request, response, storage):
+    (bucket,) = request.query["bucket"]
+    response.json({kind: OPERATIONS[bucket, kind] for kind in "AB"})
+
+
 objects.upload_partial = guarded_part(objects.upload_partial)
-objects.insert = guarded(objects.insert)
-objects.xml_upload = guarded(objects.xml_upload)
+objects.insert = counted("A", guarded(objects.insert))
+objects.xml_upload = counted("A", guarded(objects.xml_upload))
 objects.delete = guarded(objects.delete)
-objects.patch = guarded(objects.patch)
-objects.get = guarded(objects.get, reading=True)
-objects.download = guarded(with_headers(objects.download), reading=True)
+objects.patch = counted("A", guarded(objects.patch))
+objects.ls = counted("A", objects.ls)
+objects.get = counted("B", guarded(objects.get, reading=True))
+objects.download = counted("B", guarded(with_headers(objects.download), reading=True))
 
 # It takes the handlers that it finds, so it comes after the changes.
 from gcp_storage_emulator import server  # noqa: E402
+
+server.HANDLERS = ((r"^/operations$", {"GET": operations}), *server.HANDLERS)
 
 begin_request = server.Request.__init__
 
@@ -233,11 +256,14 @@ class Control:
     def get(self, request, context):
         with LOCK:
             bucket = self.bucket(request.bucket, context)
+            OPERATIONS[bucket, "B"] += 1
             return self.message(bucket, self.found(bucket, request.object_, request, context))
 
     def list(self, request, context):
         with LOCK:
             bucket = self.bucket(request.parent, context)
+            if not request.page_token:
+                OPERATIONS[bucket, "A"] += 1
             files, _ = self.storage.get_file_list(bucket, request.prefix or None, None)
         # Small pages, so that their seams are met in tests.
         size = min(request.page_size or 3, 3)
