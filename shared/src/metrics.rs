@@ -23,7 +23,10 @@ pub const DURATION_MS: &str = "duration_ms";
 pub const ATTEMPT: &str = "attempt";
 /// What became of a message: `done`, `transient`, `unreachable`, `blocked` or `poison`.
 pub const OUTCOME: &str = "outcome";
-/// `true` when a message cannot succeed as it is, and so will be a dead letter.
+/// Which try of one request to a service of Google's failed, from 1, and is made again.
+pub const RETRY: &str = "retry";
+/// `true` when a message cannot succeed as it is, and so will be a dead letter. It is said at each of its deliveries, so
+/// count messages, not lines; what stays transient until it is given up never says it.
 pub const DEAD_LETTER: &str = "dead_letter";
 /// Bytes that BigQuery bills for a query.
 pub const BYTES_BILLED: &str = "bytes_billed";
@@ -31,7 +34,7 @@ pub const BYTES_BILLED: &str = "bytes_billed";
 pub const SLOT_MS: &str = "slot_ms";
 
 /// All names of this module.
-pub const ALL: [&str; 13] = [
+pub const ALL: [&str; 14] = [
     ROWS,
     ROWS_QUARANTINED,
     ROWS_AT_ONCE,
@@ -41,6 +44,7 @@ pub const ALL: [&str; 13] = [
     LATENESS_S,
     DURATION_MS,
     ATTEMPT,
+    RETRY,
     OUTCOME,
     DEAD_LETTER,
     BYTES_BILLED,

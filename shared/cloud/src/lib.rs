@@ -1,16 +1,18 @@
-//! The ports on Google Cloud: the lake in Cloud Storage, the bus on Pub/Sub; and what a service needs to run there.
+//! The ports on Google Cloud: the lake in Cloud Storage, the bus on Pub/Sub, the warehouse in BigQuery; and what a
+//! service needs to run there.
 //!
 //! Each port stands for one resource that Terraform makes, and makes none itself. What it is asked is tried a limited
 //! number of times, [`RETRIES`], and never waited for longer than [`PATIENCE`]; then the error says whether it may
 //! succeed later.
 //!
 //! # What was tested
-//! The suites of the ports run on emulators, see `tests/emulators`: Google's own for Pub/Sub, a community one with
-//! generation preconditions added for Cloud Storage. So these are not shown before a first real deploy:
+//! The suites of the ports run on emulators, see `tests/emulators`: Google's own for Pub/Sub, community ones for Cloud
+//! Storage and BigQuery, with what they lack added there. So these are not shown before a first real deploy:
 //! - credentials, TLS and IAM: emulators ask for none of them;
 //! - what Cloud Storage answers when a precondition fails in a resumable upload, when a deleted object is deleted under
 //!   a precondition, when a session has expired, and when an object is written more than once a second (429);
-//! - the texts by which a bucket that does not exist is told from an object that does not;
+//! - the texts by which a bucket that does not exist is told from an object that does not, and those of BigQuery's errors;
+//! - how BigQuery prunes partitions, and what it allows to happen to a table at once;
 //! - the attempt count in pushes, ordering of retries and dead letters;
 //! - whether Cloud Run leaves the signature on the tokens of pushes: where it does not, [`token`] refuses them all.
 
@@ -48,7 +50,7 @@ pub const PATIENCE: Duration = Duration::from_secs(120);
 #[derive(Debug, thiserror::Error)]
 #[error("no client for {service}: {reason}")]
 pub struct ConnectError {
-    /// `cloud storage` or `pub/sub`.
+    /// `cloud storage`, `pub/sub` or `bigquery`.
     pub service: &'static str,
     /// What is wrong: most often the credentials.
     pub reason: String,

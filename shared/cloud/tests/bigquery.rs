@@ -18,7 +18,9 @@ use shared::clock::System;
 use shared::retry::Backoff;
 use shared::store::{Memory, Store, read_json};
 use shared::table::TableName;
-use shared::warehouse::{Built, Layout, Materialization, ModelRun, Origin, Warehouse, WarehouseError};
+use shared::warehouse::{
+    Built, Extent, Layout, Materialization, ModelRun, Origin, PartitionBy, PartitionColumn, Warehouse, WarehouseError,
+};
 
 const QUICK: Backoff = Backoff { first: Duration::from_millis(1), longest: Duration::from_millis(2), attempts: 3 };
 
@@ -29,6 +31,7 @@ struct Seen {
     looked_at: usize,
     configurations: Vec<Value>,
     locations: Vec<String>,
+    projects: Vec<String>,
 }
 
 type Answer = Arc<dyn Fn(usize) -> (StatusCode, Value) + Send + Sync>;
@@ -47,7 +50,9 @@ async fn service(
         let (parts, body) = request.into_parts();
         let body = axum::body::to_bytes(body, 1 << 20).await.unwrap();
         let mut notes = notes.lock().unwrap();
-        let (status, answer) = if parts.uri.path().contains("/tables/") {
+        let (status, answer) = if parts.uri.path().ends_with("/data") {
+            (StatusCode::OK, rows())
+        } else if parts.uri.path().contains("/tables/") {
             (StatusCode::OK, table())
         } else if parts.uri.path().contains("/datasets/") {
             let reference = json!({ "projectId": "public", "datasetId": "gold" });
@@ -57,6 +62,7 @@ async fn service(
             notes.inserted.push(job["jobReference"]["jobId"].as_str().unwrap_or_default().to_owned());
             notes.configurations.push(job["configuration"].clone());
             notes.locations.push(job["jobReference"]["location"].as_str().unwrap_or_default().to_owned());
+            notes.projects.push(job["jobReference"]["projectId"].as_str().unwrap_or_default().to_owned());
             insertion(notes.inserted.len() - 1)
         } else {
             notes.looked_at += 1;
@@ -88,6 +94,12 @@ fn table() -> Value {
     json!({ "tableReference": reference, "schema": { "fields": [] }, "numRows": "2" })
 }
 
+/// What a merge touches: a row of one day that takes the place of one of another day.
+fn rows() -> Value {
+    let cells = ["a", "2025-07-24", "2025-07-23", "true"].map(|text| json!({ "v": text }));
+    json!({ "totalRows": "1", "rows": [{ "f": cells }] })
+}
+
 fn job(state: &str) -> (StatusCode, Value) {
     let query = json!({ "totalBytesBilled": "10485760", "totalSlotMs": "7" });
     (StatusCode::OK, json!({ "status": { "state": state }, "statistics": { "query": query } }))
@@ -100,7 +112,11 @@ fn refused(code: u16, reason: &str) -> (StatusCode, Value) {
 }
 
 async fn build(warehouse: &BigQuery) -> Result<Built, WarehouseError> {
-    let model = ModelRun {
+    warehouse.build(model()).await
+}
+
+fn model() -> ModelRun {
+    ModelRun {
         table: TableName::new("gold", "facts"),
         materialization: Materialization::Table,
         layout: Layout::default(),
@@ -110,8 +126,7 @@ async fn build(warehouse: &BigQuery) -> Result<Built, WarehouseError> {
         inputs: BTreeMap::new(),
         expected: None,
         cause: "run".to_owned(),
-    };
-    warehouse.build(model).await
+    }
 }
 
 /// Whether the table's record names jobs at work.
@@ -229,6 +244,52 @@ async fn a_job_that_is_not_taken_is_given_up_with_its_id() {
         let error = build(&late).await.unwrap_err();
         assert!(matches!(error, WarehouseError::Transient(_)), "{error:?}");
     }
+}
+
+#[tokio::test]
+async fn a_job_that_is_not_taken_from_one_and_was_from_another_did_what_it_did() {
+    let answers = [refused(400, "invalidQuery"), refused(409, "duplicate"), refused(409, "duplicate")];
+    let (warehouse, seen) = service(&Memory::default(), move |n| answers[n].clone(), |_| job("DONE")).await;
+    assert_eq!(build(&warehouse).await.unwrap().rows, 2);
+    assert_eq!(seen.lock().unwrap().inserted.len(), 3);
+}
+
+#[tokio::test]
+async fn a_merge_names_the_partitions_that_it_touches() {
+    let store = Memory::default();
+    let (warehouse, seen) = service(&store, |_| job("DONE"), |_| unreachable!()).await;
+    let day = PartitionBy { field: "day".to_owned(), column: PartitionColumn::Date };
+    let layout = Layout { partition_by: Some(day), ..Layout::default() };
+    let whole = ModelRun { layout, ..model() };
+    let built = warehouse.build(whole.clone()).await.unwrap();
+    let unique_key = vec!["id".to_owned()];
+    let materialization = Materialization::Merge { unique_key };
+    let merged = ModelRun { materialization, expected: Some(built.state.version), ..whole };
+    let built = warehouse.build(merged).await.unwrap();
+    let days = ["2025-07-23", "2025-07-24"].map(|day| day.parse().unwrap());
+    assert_eq!(built.extent, Extent::Partitions(days.into()));
+    let seen = seen.lock().unwrap();
+    let merges = seen.configurations.iter().filter_map(|it| it["query"]["query"].as_str());
+    let merges: Vec<_> = merges.filter(|sql| sql.starts_with("merge ")).collect();
+    let [merge] = merges.as_slice() else { panic!("{merges:?}") };
+    assert!(merge.contains(" and strata_there.`day` in (date '2025-07-23', date '2025-07-24')\n"), "{merge}");
+}
+
+#[tokio::test]
+async fn a_query_is_planned_for_nothing_before_it_is_run() {
+    let planned = json!({ "query": { "statementType": "SELECT", "totalBytesProcessed": "42" } });
+    let planned = (StatusCode::OK, json!({ "status": { "state": "DONE" }, "statistics": planned }));
+    let answers = [planned.clone(), planned, job("DONE")];
+    let empty = (StatusCode::OK, json!({ "jobComplete": true, "totalRows": "0", "schema": { "fields": [] } }));
+    let (warehouse, seen) = service(&Memory::default(), move |n| answers[n].clone(), move |_| empty.clone()).await;
+    let origin = Origin::new("query");
+    assert_eq!(warehouse.estimate("select 1", &origin).await.unwrap(), 42);
+    assert_eq!(warehouse.query("select 1", &origin).await.unwrap().cost.bytes_billed, 10_485_760);
+    let seen = seen.lock().unwrap();
+    let dry: Vec<_> = seen.configurations.iter().map(|it| it["dryRun"] == true).collect();
+    assert_eq!(dry, [true, true, false]);
+    assert_eq!(seen.projects, ["public"; 3]);
+    assert_eq!(seen.locations, ["europe-west1"; 3]);
 }
 
 fn not_found(what: &str) -> (StatusCode, Value) {

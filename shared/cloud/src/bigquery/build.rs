@@ -3,7 +3,8 @@
 //! What an incremental build touches is known without another query: the rows of a merge are first made a table of
 //! their own, whose rows are listed free of charge, and an overwrite touches what it was told to.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::hash::{Hash, Hasher};
 
 use arrow::record_batch::RecordBatch;
 use parquet::arrow::ArrowWriter;
@@ -11,6 +12,7 @@ use shared::partition::Partition;
 use shared::store::Precondition;
 use shared::table::TableName;
 use shared::warehouse::{Built, Cost, Extent, Materialization, ModelRun, SeedRun, WarehouseError};
+use twox_hash::XxHash3_64;
 
 use super::BigQuery;
 use super::columns::columns;
@@ -129,17 +131,14 @@ impl BigQuery {
         };
         let mut names: Vec<&str> = key.iter().map(String::as_str).collect();
         names.extend([sql::TO, sql::FROM, sql::THERE]);
-        let rows = self.client.list(table, &names).await.map_err(|refusal| refusal.into_error(of))?;
         let mut delta = Delta { rows: 0, partitions: BTreeSet::new(), cost };
-        let mut keys = BTreeSet::new();
-        for row in rows {
+        let (mut keys, mut twice) = (HashSet::new(), None);
+        let listed = self.client.list(table, &names, |row| {
             delta.rows += 1;
-            let [named @ .., to, from, there] = row.as_slice() else { continue };
+            let [named @ .., to, from, there] = row.as_slice() else { return };
             // What has no key is nobody's successor.
-            if named.iter().all(Option::is_some) && !keys.insert(named.to_vec()) {
-                let key: Vec<&str> = named.iter().flatten().map(String::as_str).collect();
-                let reason = format!("the model gives more than one row with the key {}", key.join(", "));
-                return Err(WarehouseError::Rows { table: of.clone(), reason });
+            if named.iter().all(Option::is_some) && !keys.insert(fingerprint(named)) {
+                twice = Some(named.iter().flatten().cloned().collect::<Vec<_>>().join(", "));
             }
             if by.is_some() {
                 let parsed = |text: &Option<String>| text.as_ref().and_then(|text| padded(text).parse().ok());
@@ -148,8 +147,15 @@ impl BigQuery {
                     delta.partitions.insert(parsed(from));
                 }
             }
+        });
+        listed.await.map_err(|refusal| refusal.into_error(of))?;
+        match twice {
+            None => Ok(delta),
+            Some(key) => {
+                let reason = format!("the model gives more than one row with the key {key}");
+                Err(WarehouseError::Rows { table: of.clone(), reason })
+            }
         }
-        Ok(delta)
     }
 
     /// Removes a delta. It would go by itself within a day.
@@ -288,6 +294,16 @@ fn built(
 ) -> Result<Built, WarehouseError> {
     let state = record.state.clone().ok_or_else(|| WarehouseError::Conflict(table.clone()))?;
     Ok(Built { rows: rows(record), state, extent: settled.extent, cost: settled.cost })
+}
+
+/// A key in 16 bytes, for there may be many of them. Two that differ are taken for one with a chance below 10⁻²⁰ among a
+/// billion.
+fn fingerprint(key: &[Option<String>]) -> [u64; 2] {
+    [0, 1].map(|seed| {
+        let mut half = XxHash3_64::with_seed(seed);
+        key.hash(&mut half);
+        half.finish()
+    })
 }
 
 /// A year as partitions are written: with four digits.

@@ -21,6 +21,7 @@ use gcp_bigquery_client::model::table_row::TableRow;
 use gcp_bigquery_client::tabledata::ListQueryParameters;
 use google_cloud_auth::credentials::{AccessTokenCredentials, Builder as Credentials};
 use shared::clock::SharedClock;
+use shared::metrics::RETRY;
 use shared::partition::Partition;
 use shared::retry::Backoff;
 use shared::table::TableName;
@@ -128,7 +129,7 @@ impl BigQueryClient {
                     if failed >= self.retries.attempts {
                         return Err(Refusal::Transient(reason));
                     }
-                    tracing::warn!(reason, attempt = failed, "bigquery is asked again");
+                    tracing::warn!(reason, { RETRY } = failed, "bigquery is asked again");
                     tokio::time::sleep(self.retries.delay(failed, &*self.clock)).await;
                 }
                 answer => return answer,
@@ -293,9 +294,13 @@ impl BigQueryClient {
         Ok(fields.map(|fields| fields.into_iter().map(|field| field.name).collect()))
     }
 
-    /// The texts of some columns of all rows of a table. It is not billed.
-    pub(crate) async fn list(&self, table: &TableName, columns: &[&str]) -> Result<Vec<Vec<Option<String>>>, Refusal> {
-        let mut rows = Vec::new();
+    /// Hands on the texts of some columns of each row of a table, and holds a page of them. It is not billed.
+    pub(crate) async fn list(
+        &self,
+        table: &TableName,
+        columns: &[&str],
+        mut each: impl FnMut(Vec<Option<String>>) + Send,
+    ) -> Result<(), Refusal> {
         let mut page_token = None;
         loop {
             let parameters = || ListQueryParameters {
@@ -312,10 +317,10 @@ impl BigQueryClient {
             let page = page.await?;
             let text = |cell: TableCell| cell.value.and_then(|value| value.as_str().map(str::to_owned));
             let row = |row: TableRow| row.columns.into_iter().flatten().map(text).collect();
-            rows.extend(page.rows.into_iter().flatten().map(row));
+            page.rows.into_iter().flatten().map(row).for_each(&mut each);
             page_token = page.page_token.filter(|token| !token.is_empty());
             if page_token.is_none() {
-                return Ok(rows);
+                return Ok(());
             }
         }
     }
@@ -330,7 +335,12 @@ impl BigQueryClient {
                 query: Some(self.statement(&statement.sql)),
                 ..JobConfiguration::default()
             }),
-            job_reference: Some(JobReference { location: location.map(str::to_owned), ..JobReference::default() }),
+            // Without an id: it is never looked at again.
+            job_reference: Some(JobReference {
+                job_id: None,
+                location: location.map(str::to_owned),
+                project_id: Some(self.project().to_owned()),
+            }),
             ..model::job::Job::default()
         };
         let planned = self.call(|| self.client.job().insert(self.project(), dry.clone())).await;

@@ -103,7 +103,7 @@ pub enum Trouble {
     Transient(String),
     /// Another may, once somebody has given leave, made what is missing or raised a limit.
     Blocked(String),
-    /// The table itself is not there.
+    /// The table itself is not there, or is another than it was made: it is to be made anew.
     Gone(String),
     /// The rows cannot become the table.
     Rows(String),

@@ -14,7 +14,7 @@ use shared::warehouse::{
 };
 
 use super::columns::{Column, columns};
-use super::job::{Job, Statement, Work};
+use super::job::{Job, Statement, Trouble, Work};
 use super::record::{Effect, Record};
 use super::settle::Tables;
 use super::sql;
@@ -92,8 +92,8 @@ impl Loader {
             return Ok(touched);
         }
         if !afresh && record.state.is_some() && record.columns != columns {
-            let reason = "its columns are others than those of bronze: load it afresh".to_owned();
-            return Err(WarehouseError::Rows { table: table.clone(), reason });
+            let reason = "its columns are others than those of bronze".to_owned();
+            return Err(Trouble::Gone(reason).of(table));
         }
         let attempt = record.next_attempt(self.clock.now());
         let steps = self.steps(load, record, columns, &decided, attempt);
@@ -146,12 +146,12 @@ impl Loader {
                 columns: columns.to_vec(),
             },
         };
-        let mut jobs: Vec<Job> = decided.replaced.iter().map(replace).collect();
         if let Some(by) = by.partition_by.as_ref().filter(|_| !decided.dropped.is_empty()) {
+            // A step of its own: BigQuery refuses a statement that changes a table while a part of that is replaced.
             let gone = sql::in_partitions(by, "", &decided.dropped);
-            jobs.push(statement("delete", format!("delete from {} where {gone}", sql::name(table))));
+            steps.push(vec![statement("delete", format!("delete from {} where {gone}", sql::name(table)))]);
         }
-        steps.push(jobs);
+        steps.push(decided.replaced.iter().map(replace).collect());
         steps
     }
 }

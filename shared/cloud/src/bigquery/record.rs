@@ -152,7 +152,7 @@ impl Record {
                 Ended::Failed(trouble) => settled.trouble = settled.trouble.or_else(|| Some(trouble.clone())),
             }
         }
-        // What a load drops is removed by the last of its statements, which runs beside the loads of partitions.
+        // What a load drops is removed by the last of its statements, before partitions are loaded.
         let states = |job: &Job| matches!(job.work, Work::Statement(_));
         let ran = outcomes.len() == steps.iter().map(Vec::len).sum::<usize>();
         let gone = ran && outcomes.iter().all(|(job, ended)| !states(job) || matches!(ended, Ended::Done { .. }));
@@ -332,8 +332,8 @@ mod tests {
     }
 
     #[test]
-    fn what_is_dropped_is_told_although_a_load_beside_it_failed() {
-        let steps = [vec![load(2001, 2), statement("delete")]];
+    fn what_is_dropped_is_told_although_a_load_after_it_failed() {
+        let steps = [vec![statement("delete")], vec![load(2001, 2)]];
         let record =
             settled(&[2001, 2002], &steps, effect(years(&[2001, 2002]), false, &[2002]), |job| job.id == "delete");
         assert_eq!(generations(&record), [(year(2001), 1)]);
@@ -341,11 +341,11 @@ mod tests {
     }
 
     #[test]
-    fn what_could_not_be_dropped_stays() {
-        let steps = [vec![load(2001, 2), statement("delete")]];
+    fn what_could_not_be_dropped_stays_and_nothing_is_loaded() {
+        let steps = [vec![statement("delete")], vec![load(2001, 2)]];
         let record =
             settled(&[2001, 2002], &steps, effect(years(&[2001, 2002]), false, &[2002]), |job| job.id != "delete");
-        assert_eq!(generations(&record), [(year(2001), 2), (year(2002), 1)]);
-        assert_eq!(since(&record), years(&[2001]));
+        assert_eq!(generations(&record), [(year(2001), 1), (year(2002), 1)]);
+        assert_eq!(version(&record), 7, "nothing was loaded either");
     }
 }

@@ -31,6 +31,8 @@ fn kind(reason: &str, code: i64, message: String) -> Refusal {
     match (reason, code) {
         ("duplicate", _) => Refusal::Duplicate,
         ("notFound", _) => Refusal::Missing(message),
+        // A statement met another that changes the table.
+        _ if message.contains("due to concurrent update") => Refusal::Transient(message),
         (
             "backendError"
             | "internalError"
@@ -119,6 +121,7 @@ impl Refusal {
                 _ => Trouble::Blocked(missing(&message)),
             },
             Self::Permanent(message) => match work {
+                Work::Load { .. } if message.contains("Provided Schema does not match") => Trouble::Gone(message),
                 Work::Load { .. } => Trouble::Rows(message),
                 Work::Statement(_) if message.contains(STRAY) => Trouble::Rows(STRAY.to_owned()),
                 Work::Statement(statement) => of_sql(statement, message),
@@ -220,7 +223,10 @@ mod tests {
         assert_eq!(kind("notFound", "Not found: Table p:raw.quakes$20250724 was not found", &load()), "gone");
         assert_eq!(kind("notFound", "Not found: Table p:raw.quakes__delta_1 was not found", &sql), "transient");
         assert_eq!(kind("notFound", "Not found: Dataset p:raw was not found in location US", &load()), "blocked");
-        assert_eq!(kind("invalid", "Provided Schema does not match Table p:raw.quakes$20250724", &load()), "rows");
+        assert_eq!(kind("invalid", "Provided Schema does not match Table p:raw.quakes$20250724", &load()), "gone");
+        assert_eq!(kind("invalid", "Input file is not in Parquet format.", &load()), "rows");
+        let raced = "Could not serialize access to table p:raw.quakes due to concurrent update";
+        assert_eq!(kind("invalidQuery", raced, &sql), "transient");
         assert_eq!(kind("bytesBilledLimitExceeded", "Query exceeded limit for bytes billed: 1.", &sql), "blocked");
         assert_eq!(kind("invalidQuery", &format!("{STRAY} at [1:2]"), &sql), "rows");
         assert_eq!(kind("invalidQuery", "Unrecognized name: x at [1:8]", &sql), "sql");
