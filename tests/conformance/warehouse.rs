@@ -177,6 +177,13 @@ async fn loads_never_go_back(bench: &Bench) {
     bench.load(&[&new, &other], LoadMode::Afresh, "afresh").await;
     assert_eq!(bench.changed_since("raw.quakes", version).await, Extent::Whole);
     assert_eq!(bench.quakes().await, ["a,2.0", "b,0.5", "c,3.0"]);
+
+    // Made anew by somebody who did not know of the first day, which then comes from who asked long before.
+    bench.load(&[&other], LoadMode::Afresh, "unknowing").await;
+    assert_eq!(bench.load(&[&old], LoadMode::Newer, "late").await, days(&[FIRST_DAY]));
+    assert_eq!(bench.quakes().await, ["a,2.0", "b,0.5", "c,3.0"]);
+    let loaded = bench.warehouse.loaded(&raw, "late").await.unwrap();
+    assert_eq!(loaded.generations[&new.partition], new.generation);
 }
 
 const FACTS: &str = "select id, date(time) as day, mag from raw.quakes";

@@ -11,6 +11,7 @@ use arrow::compute::filter_record_batch;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use datafusion::error::Result as DataFusionResult;
 use shared::partition::Partition;
+use shared::store::Generation;
 use shared::table::{ROW_HASH, TableName, TableSpec};
 use shared::warehouse::{Commit, Extent, Load, LoadMode, LoadPartition, Loaded, Loading, Replacement, WarehouseError};
 
@@ -24,6 +25,14 @@ use crate::split::{StoredLayout, StoredPartitionBy};
 
 /// How often a commit is tried against others.
 pub(crate) const ATTEMPTS: usize = 32;
+
+/// What a load has written.
+#[derive(Default)]
+struct Written {
+    files: Vec<File>,
+    /// Of the objects as they were read: those that were asked for, or newer ones.
+    generations: BTreeMap<Partition, Generation>,
+}
 
 impl Engine {
     pub(crate) async fn loaded(&self, table: &TableName, cause: &str) -> Result<Loaded, WarehouseError> {
@@ -65,7 +74,7 @@ impl Engine {
         if base.is_some_and(|base| base.kind != Kind::Table || base.layout.partition_by != shape.layout.partition_by) {
             return Err(refuse("it is there already, with other partitions".to_owned()));
         }
-        let written = self.load_files(load, &shape, base, &decision).await?;
+        let Written { files: written, generations } = self.load_files(load, &shape, base, &decision).await?;
         let fresh: Vec<_> = written.iter().map(|file| file.object.clone()).collect();
         let rewritten: BTreeSet<String> = touched.iter().map(|partition| partition.bucket()).collect();
         let kept = base.into_iter().flat_map(|base| &base.files).filter(|file| !rewritten.contains(&file.bucket));
@@ -86,9 +95,8 @@ impl Engine {
         .with_files(files);
         next.loaded = base.map(|base| base.loaded.clone()).unwrap_or_default();
         next.loaded.retain(|partition, _| !decision.dropped.contains(partition));
-        next.loaded.extend(decision.replaced.iter().map(|replaced| {
-            (replaced.partition, Loading { generation: replaced.generation, cause: load.cause.clone() })
-        }));
+        let loading = |(partition, generation)| (partition, Loading { generation, cause: load.cause.clone() });
+        next.loaded.extend(generations.into_iter().map(loading));
         match self.tables.commit(table, &found, next).await {
             Ok(_) => Ok(touched),
             Err(error) => {
@@ -107,17 +115,20 @@ impl Engine {
         shape: &Shape,
         base: Option<&Manifest>,
         decision: &Replacement,
-    ) -> Result<Vec<File>, WarehouseError> {
+    ) -> Result<Written, WarehouseError> {
         let gone = decision.touched();
         let buckets: BTreeSet<String> = gone.iter().map(|partition| partition.bucket()).collect();
-        let mut written = Vec::new();
+        let mut written = Written::default();
         for bucket in &buckets {
             let there = base.and_then(|base| base.file(bucket));
             let coming: Vec<_> = decision.replaced.iter().filter(|load| load.partition.bucket() == *bucket).collect();
             match self.load_bucket(load.spec, shape, there, &coming, &gone).await {
-                Ok(files) => written.extend(files),
+                Ok(bucket) => {
+                    written.files.extend(bucket.files);
+                    written.generations.extend(bucket.generations);
+                }
                 Err(error) => {
-                    self.tables.remove(written.into_iter().map(|file| file.object)).await;
+                    self.tables.remove(written.files.into_iter().map(|file| file.object)).await;
                     return Err(error);
                 }
             }
@@ -132,7 +143,7 @@ impl Engine {
         there: Option<&File>,
         coming: &[&LoadPartition],
         gone: &BTreeSet<Partition>,
-    ) -> Result<Vec<File>, WarehouseError> {
+    ) -> Result<Written, WarehouseError> {
         let mut sources: Vec<Source> = there.iter().map(|file| Source::from(*file)).collect();
         let mut bronze = Vec::new();
         let mut generations = Vec::new();
@@ -148,11 +159,11 @@ impl Engine {
             let source = Source { object: load.object.clone(), bytes: metadata.size, hash: None };
             sources.push(source.clone());
             bronze.push((load.partition, source));
-            generations.push((&load.object, metadata.generation));
+            generations.push((load, metadata.generation));
         }
         let written = self.write_bucket(spec, shape, there, bronze, gone).await;
-        for (object, before) in generations {
-            if self.tables.store.head(object).await?.map(|now| now.generation) != Some(before) {
+        for (load, before) in &generations {
+            if self.tables.store.head(&load.object).await?.map(|now| now.generation) != Some(*before) {
                 // It was replaced while it was read, perhaps one part before and one after: read it again.
                 let files = written.into_iter().flatten().map(|file| file.object);
                 self.tables.remove(files).await;
@@ -160,7 +171,10 @@ impl Engine {
             }
         }
         match written {
-            Ok(files) => Ok(files),
+            Ok(files) => {
+                let generations = generations.into_iter().map(|(load, generation)| (load.partition, generation));
+                Ok(Written { files, generations: generations.collect() })
+            }
             Err(error) => Err(self.context(Some(&shape.table), None, sources).explain(error).await),
         }
     }

@@ -83,7 +83,10 @@ impl BigQuery {
     pub(crate) fn advance(&mut self, id: &str, fails: bool) -> &'static str {
         let started = &self.jobs[id];
         let (ended, said) = match (&started.job.work, &started.read) {
-            _ if fails => (Ended::Failed(Trouble::Transient("simulated".to_owned())), "fails"),
+            _ if fails => {
+                let said = if id.contains("-delete-") { "drops nothing" } else { "fails" };
+                (Ended::Failed(Trouble::Transient("simulated".to_owned())), said)
+            }
             (Work::Load { object, .. }, None) => {
                 let found = self.store.get(object).now_or_never().unwrap().unwrap().unwrap();
                 let rows = rows_of(&found.bytes);

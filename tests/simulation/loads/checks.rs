@@ -12,7 +12,7 @@ use super::{RECORD, World, bronze};
 
 impl World {
     /// What must hold whenever nothing is at work: whoever has consumed the version before is told of all that has
-    /// changed since, and the record says of no partition that it holds more than it does.
+    /// changed since, and the record says of each partition that there is, and of none that it holds more than it does.
     pub(super) fn rests(&mut self) -> Result<(), String> {
         let now = self.store.head(RECORD).now_or_never().unwrap().unwrap().map(|found| found.generation);
         if let Some((seen, rested)) = self.rest.seen
@@ -49,6 +49,9 @@ impl World {
             if !enough {
                 return Err(format!("{partition} holds {holds:?}, and its record says {}", loading.generation));
             }
+        }
+        if let Some(partition) = table.keys().find(|partition| !record.loaded.contains_key(partition)) {
+            return Err(format!("{partition} is in the table, and its record says nothing of it"));
         }
         if let Some(state) = &record.state
             && state.rows != Some(rows)

@@ -83,7 +83,8 @@ impl Loader {
             // A partition has one object for life, so what is loaded is at least what was: a load that was asked for
             // before does not turn the record back.
             for part in &mut decided.replaced {
-                let known = record.loaded.get(&part.partition).map(|there| there.generation);
+                let there = record.loaded.get(&part.partition).map(|there| there.generation);
+                let known = there.max(record.owed.get(&part.partition).copied());
                 part.generation = known.map_or(part.generation, |known| known.max(part.generation));
             }
         }
@@ -109,8 +110,12 @@ impl Loader {
             dropped: decided.dropped,
         };
         if load.spec.growth == Growth::Union && (afresh || record.state.is_none()) {
-            let known: BTreeSet<Partition> = touched.iter().chain(record.loaded.keys()).copied().collect();
-            found.record.owed.extend(known);
+            let asked = decided.replaced.iter().map(|part| (part.partition, part.generation));
+            let there = record.loaded.iter().map(|(partition, loading)| (*partition, loading.generation));
+            for (partition, generation) in asked.chain(there).collect::<Vec<_>>() {
+                let owed = found.record.owed.entry(partition).or_insert(generation);
+                *owed = generation.max(*owed);
+            }
         }
         self.tables.commit(table, found, attempt, steps, effect).await?;
         Ok(touched)

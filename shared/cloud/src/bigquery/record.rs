@@ -49,9 +49,10 @@ pub struct Record {
     #[serde(default)]
     pub loaded: BTreeMap<Partition, Loading>,
     /// For a raw table whose rows add up, the partitions that it lacks since it was made: their loads did not end well, or
-    /// whoever made it anew did not know of them. Until they are loaded, what it holds must not pass for the whole.
+    /// whoever made it anew did not know of them; each with the generation that it had or was to have. Until they are
+    /// loaded, what it holds must not pass for the whole.
     #[serde(default)]
-    pub owed: BTreeSet<Partition>,
+    pub owed: BTreeMap<Partition, Generation>,
     /// The number of the latest commit that was begun.
     pub attempt: u64,
     /// What is at work.
@@ -177,7 +178,7 @@ impl Record {
                 .into_iter()
                 .map(|(partition, generation)| (partition, Loading { generation, cause: effect.cause.clone() })),
         );
-        self.owed.retain(|partition| !self.loaded.contains_key(partition));
+        self.owed.retain(|partition, _| !self.loaded.contains_key(partition));
         if all || !settled.extent.is_nothing() {
             let commit = Commit {
                 definition: effect.definition,
