@@ -134,6 +134,7 @@ fn every_metric_keeps_its_name() {
             { metrics::LATENESS_S } = 1,
             { metrics::DURATION_MS } = 1,
             { metrics::ATTEMPT } = 1,
+            { metrics::RETRY } = 1,
             { metrics::OUTCOME } = 1,
             { metrics::DEAD_LETTER } = 1,
             { metrics::BYTES_BILLED } = 1,
