@@ -272,7 +272,8 @@ impl World {
 
     fn advance(&mut self, running: &[String]) {
         let id = self.chance.pick(running);
-        let (left, odds) = if id.contains("-delete-") { (&mut self.failing_drops, 2) } else { (&mut self.faults, 10) };
+        let drops = self.bigquery().drops(&id);
+        let (left, odds) = if drops { (&mut self.failing_drops, 2) } else { (&mut self.faults, 10) };
         let fails = *left > 0 && self.chance.one_in(odds);
         *left -= usize::from(fails);
         let said = self.bigquery().advance(&id, fails);

@@ -69,11 +69,8 @@ pub async fn run(command: Command, place: &Place, parts: &Parts, out: &mut impl 
         }
         Command::Test { dataset } => {
             let datasets = operate::chosen(&parts.datasets, dataset.as_deref())?;
-            let limit = thousands(cloud.environment.max_bytes_billed);
-            let what = format!(
-                "the tests read every table of {} in a query each, which may bill up to {limit} bytes",
-                datasets.join(", ")
-            );
+            let (named, limit) = (datasets.join(", "), cloud.limit());
+            let what = format!("the tests read every table of {named} in a query each, which {limit}");
             agree(cloud.yes, &what).await?;
             let (errors, cost) = operate::test(&cloud.data().await?.runner, &datasets, out).await?;
             billed(cost)?;
@@ -162,6 +159,11 @@ impl<'a> Cloud<'a> {
         Ok(Data::of(store, Arc::new(warehouse), self.parts))
     }
 
+    /// What a query may bill.
+    fn limit(&self) -> String {
+        format!("may bill up to {} bytes", thousands(self.environment.max_bytes_billed))
+    }
+
     fn place(&self) -> status::Place {
         status::Place::Cloud {
             project: self.environment.project.clone(),
@@ -214,12 +216,8 @@ impl<'a> Cloud<'a> {
         from: From,
         out: &mut impl Write,
     ) -> Result<(), Problem> {
-        let limit = thousands(self.environment.max_bytes_billed);
-        let what = format!(
-            "this loads {day} of {} again and runs its models; each query may bill up to {limit} bytes",
-            dataset.name()
-        );
-        agree(self.yes, &what).await?;
+        let (name, limit) = (dataset.name(), self.limit());
+        agree(self.yes, &format!("this loads {day} of {name} again and runs its models; each query {limit}")).await?;
         if from == From::Source {
             return self.publish([operate::day_request(dataset.name(), day)], out).await;
         }
@@ -257,10 +255,8 @@ impl<'a> Cloud<'a> {
     /// Builds by handing the service transform the message that would ask for it, so that the ledger and those who wait
     /// for gold hear of it.
     async fn build(&self, datasets: &[String], full_refresh: bool, out: &mut impl Write) -> Result<(), Problem> {
-        let limit = thousands(self.environment.max_bytes_billed);
         let what = if full_refresh { "a full refresh reads all of raw for every model" } else { "this runs models" };
-        let what = format!("{what} of {}; each query may bill up to {limit} bytes", datasets.join(", "));
-        agree(self.yes, &what).await?;
+        agree(self.yes, &format!("{what} of {}; each query {}", datasets.join(", "), self.limit())).await?;
         let began = Instant::now();
         let (data, bus, clock) = (self.data().await?, self.bus().await?, &self.parts.clock);
         let transform = Transform::new(data.runner.clone(), Arc::clone(&data.store), bus, Arc::clone(clock));

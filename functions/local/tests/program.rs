@@ -120,6 +120,14 @@ fn wrong_usage_and_failures_say_so_in_one_sentence_with_their_exit_code() {
     assert_eq!(std::fs::read_dir(&foreign).unwrap().count(), 1);
 }
 
+/// Leaves of Google's services at most BigQuery, at this address.
+fn out_of_reach<'a>(command: &'a mut Command, bigquery: &str) -> &'a mut Command {
+    for emulator in ["STORAGE_EMULATOR_HOST", "STORAGE_EMULATOR_GRPC_HOST", "PUBSUB_EMULATOR_HOST"] {
+        command.env(emulator, NOWHERE);
+    }
+    command.env("BIGQUERY_EMULATOR_HOST", bigquery)
+}
+
 #[test]
 fn the_cloud_refuses_what_it_cannot_do_or_nobody_agreed_to_before_it_is_asked() {
     let sentence = |line: &str| {
@@ -128,10 +136,7 @@ fn the_cloud_refuses_what_it_cannot_do_or_nobody_agreed_to_before_it_is_asked() 
             command.env_remove(variable);
         }
         // Whoever asked these would not end with 2.
-        for emulator in ["STORAGE_EMULATOR_HOST", "STORAGE_EMULATOR_GRPC_HOST", "PUBSUB_EMULATOR_HOST"] {
-            command.env(emulator, NOWHERE);
-        }
-        let output = command.args(line.split(' ')).env("BIGQUERY_EMULATOR_HOST", NOWHERE).stdin(Stdio::null()).output();
+        let output = out_of_reach(&mut command, NOWHERE).args(line.split(' ')).stdin(Stdio::null()).output();
         let output = output.unwrap();
         let errors = String::from_utf8(output.stderr).unwrap();
         assert_eq!((output.status.code(), output.stdout.len()), (Some(2), 0), "{line}: {errors}");
@@ -183,13 +188,10 @@ async fn a_query_that_reads_much_is_asked_about_and_not_run() {
     let address = format!("http://{}", listener.local_addr().unwrap());
     tokio::spawn(async move { axum::serve(listener, bigquery).await.unwrap() });
 
-    let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_strata"));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_strata"));
     command.args(["query", "select * from gold.fct_earthquakes", "--target", "gcp", "--project", "project"]);
-    for emulator in ["STORAGE_EMULATOR_HOST", "STORAGE_EMULATOR_GRPC_HOST", "PUBSUB_EMULATOR_HOST"] {
-        command.env(emulator, NOWHERE);
-    }
-    command.env_remove("STRATA_DATA_DIR").env("BIGQUERY_EMULATOR_HOST", address).stdin(Stdio::null());
-    let output = command.output().await.unwrap();
+    out_of_reach(&mut command, &address).env_remove("STRATA_DATA_DIR").stdin(Stdio::null());
+    let output = tokio::process::Command::from(command).output().await.unwrap();
     let errors = String::from_utf8(output.stderr).unwrap();
     assert_eq!((output.status.code(), output.stdout.len()), (Some(2), 0), "{errors}");
     assert!(errors.contains("reads 1,073,741,825 bytes") && errors.contains("--yes"), "{errors}");

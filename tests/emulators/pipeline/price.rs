@@ -2,8 +2,6 @@
 //!
 //! Prices are Google's for us-central1, as of November 2026. Left out, for they are below a cent: storage, logs, images.
 
-use std::ops::Sub;
-
 use chrono::{DateTime, TimeDelta, Utc};
 use shared::dataset::Ask;
 use shared::ledger;
@@ -62,8 +60,8 @@ const ITEMS: [Item; 6] = [
 /// Dollars a month for a schedule: one for ticks and one for sweeps. Three are free.
 const SCHEDULE: f64 = 0.10;
 
-/// What was done, so far or in a tick.
-#[derive(Debug, Clone, Copy, Default)]
+/// What a request made the services do.
+#[derive(Debug, Clone, Copy)]
 struct Operations {
     class_a: f64,
     class_b: f64,
@@ -73,48 +71,39 @@ struct Operations {
     busy_ms: u64,
 }
 
-impl Sub for Operations {
-    type Output = Self;
-
-    fn sub(self, earlier: Self) -> Self {
-        Self {
-            class_a: self.class_a - earlier.class_a,
-            class_b: self.class_b - earlier.class_b,
-            bytes_billed: self.bytes_billed - earlier.bytes_billed,
-            messages: self.messages - earlier.messages,
-            pushes: self.pushes - earlier.pushes,
-            busy_ms: self.busy_ms - earlier.busy_ms,
-        }
-    }
+/// The bytes billed and the milliseconds at work of all runs so far.
+async fn worked(cloud: &Deployment) -> (u64, u64) {
+    let records = ledger::read(&*cloud.store, DATASET, None).await.unwrap();
+    let bytes = records.iter().map(|record| record.cost.bytes_billed).sum();
+    (bytes, records.iter().map(|record| record.duration_ms).sum())
 }
 
-impl Operations {
-    async fn so_far(cloud: &Deployment) -> Self {
-        let objects = cloud.object_operations().await;
-        // Read after the objects' operations are counted, for it makes some.
-        let records = ledger::read(&*cloud.store, DATASET, None).await.unwrap();
-        let count = |class: &str| objects[class].as_f64().unwrap_or(0.0);
-        Self {
-            class_a: count("A"),
-            class_b: count("B"),
-            bytes_billed: records.iter().map(|record| record.cost.bytes_billed).sum(),
-            messages: Topic::ALL.into_iter().map(|topic| cloud.published(topic)).sum(),
-            pushes: Service::ALL.into_iter().map(|service| cloud.gate.pushes(service).len()).sum(),
-            busy_ms: records.iter().map(|record| record.duration_ms).sum(),
-        }
-    }
+/// The messages and pushes so far.
+fn delivered(cloud: &Deployment) -> (usize, usize) {
+    let messages = Topic::ALL.into_iter().map(|topic| cloud.published(topic)).sum();
+    (messages, Service::ALL.into_iter().map(|service| cloud.gate.pushes(service).len()).sum())
 }
 
-/// Publishes a request, waits for all that follows, and counts it.
+/// Publishes a request, waits for all that follows, and counts it. The objects come last before it and first after it:
+/// to read the ledger is not the services' work.
 async fn counted(cloud: &Deployment, request: &FetchRequest) -> Operations {
-    let before = Operations::so_far(cloud).await;
-    // The reading of the ledger is not the pipeline's.
-    let objects = cloud.object_operations().await;
+    let (bytes, busy) = worked(cloud).await;
+    let (messages, pushes) = delivered(cloud);
+    let before = cloud.object_operations().await;
     cloud.send(request).await;
     cloud.settle().await;
-    let count = |class: &str| objects[class].as_f64().unwrap_or(0.0);
-    let before = Operations { class_a: count("A"), class_b: count("B"), ..before };
-    Operations::so_far(cloud).await - before
+    let after = cloud.object_operations().await;
+    let (all_messages, all_pushes) = delivered(cloud);
+    let (all_bytes, all_busy) = worked(cloud).await;
+    let objects = |class: &str| after[class].as_f64().unwrap() - before[class].as_f64().unwrap();
+    Operations {
+        class_a: objects("A"),
+        class_b: objects("B"),
+        bytes_billed: all_bytes - bytes,
+        messages: all_messages - messages,
+        pushes: all_pushes - pushes,
+        busy_ms: all_busy - busy,
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

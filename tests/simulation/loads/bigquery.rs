@@ -46,6 +46,9 @@ pub(crate) struct BigQuery {
     pub(crate) violation: Option<String>,
 }
 
+/// How a statement begins that drops partitions.
+const DROP: &str = "delete from ";
+
 fn done() -> Ended {
     Ended::Done { cost: Cost::default(), affected: 0 }
 }
@@ -79,12 +82,17 @@ impl BigQuery {
         self.jobs.iter().filter(|(_, job)| job.ended.is_none()).map(|(id, _)| id.clone()).collect()
     }
 
+    /// Whether a job is to drop partitions.
+    pub(crate) fn drops(&self, id: &str) -> bool {
+        matches!(&self.jobs[id].job.work, Work::Statement(statement) if statement.sql.starts_with(DROP))
+    }
+
     /// A job goes on: a load first reads and then writes, a statement does all at once.
     pub(crate) fn advance(&mut self, id: &str, fails: bool) -> &'static str {
         let started = &self.jobs[id];
         let (ended, said) = match (&started.job.work, &started.read) {
             _ if fails => {
-                let said = if id.contains("-delete-") { "drops nothing" } else { "fails" };
+                let said = if self.drops(id) { "drops nothing" } else { "fails" };
                 (Ended::Failed(Trouble::Transient("simulated".to_owned())), said)
             }
             (Work::Load { object, .. }, None) => {
@@ -125,7 +133,7 @@ impl BigQuery {
             self.changes.extend(self.table.replace(BTreeMap::new()).unwrap_or_default().into_keys());
         } else if sql.starts_with("create table if not exists ") {
             self.table.get_or_insert_default();
-        } else if sql.starts_with("delete from ") {
+        } else if sql.starts_with(DROP) {
             let Some(table) = &mut self.table else {
                 return Ended::Failed(Trouble::Gone("there is no table".to_owned()));
             };

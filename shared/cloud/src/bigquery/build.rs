@@ -138,7 +138,7 @@ impl BigQuery {
             let [named @ .., to, from, there] = row.as_slice() else { return };
             // What has no key is nobody's successor.
             if named.iter().all(Option::is_some) && !keys.insert(fingerprint(named)) {
-                twice = Some(named.iter().flatten().cloned().collect::<Vec<_>>().join(", "));
+                twice.get_or_insert_with(|| named.iter().flatten().cloned().collect::<Vec<_>>().join(", "));
             }
             if by.is_some() {
                 let parsed = |text: &Option<String>| text.as_ref().and_then(|text| padded(text).parse().ok());

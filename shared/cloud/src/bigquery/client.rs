@@ -205,7 +205,7 @@ impl BigQueryClient {
     /// Starts a job unless its id was used before, and waits until it has ended.
     pub(crate) async fn end(&self, table: &TableName, job: &Job) -> Result<model::job::Job, Refusal> {
         let location = self.location(&table.schema).await?;
-        let started = self.job(&job.id, location, self.configuration(table, &job.work));
+        let started = self.job(Some(&job.id), location, self.configuration(table, &job.work));
         let mut seen = match self.call(|| self.client.job().insert(self.project(), started.clone())).await {
             Ok(job) => job,
             // It was started before, by us or by somebody who found it.
@@ -234,11 +234,12 @@ impl BigQueryClient {
         self.call(|| self.client.job().get_job(self.project(), id, location)).await
     }
 
-    fn job(&self, id: &str, location: Option<&str>, configuration: JobConfiguration) -> model::job::Job {
+    /// A job as it is asked for. One that is never looked at again needs no id.
+    fn job(&self, id: Option<&str>, location: Option<&str>, configuration: JobConfiguration) -> model::job::Job {
         model::job::Job {
             configuration: Some(configuration),
             job_reference: Some(JobReference {
-                job_id: Some(id.to_owned()),
+                job_id: id.map(str::to_owned),
                 location: location.map(str::to_owned),
                 project_id: Some(self.project().to_owned()),
             }),
@@ -253,7 +254,7 @@ impl BigQueryClient {
         let labels = HashMap::from([(VOID.to_owned(), "true".to_owned())]);
         let query = Some(self.statement("select 1"));
         let configuration = JobConfiguration { labels: Some(labels), query, ..JobConfiguration::default() };
-        let nothing = self.job(&job.id, location, configuration);
+        let nothing = self.job(Some(&job.id), location, configuration);
         match self.call(|| self.client.job().insert(self.project(), nothing.clone())).await {
             Ok(_) => Ok(true),
             Err(Refusal::Duplicate) => Ok(false),
@@ -329,20 +330,9 @@ impl BigQueryClient {
     /// something. It is not billed.
     pub(crate) async fn only_asks(&self, table: &TableName, statement: &Statement) -> Result<u64, WarehouseError> {
         let location = self.location(&table.schema).await.map_err(|refusal| refusal.into_error(table))?;
-        let dry = model::job::Job {
-            configuration: Some(JobConfiguration {
-                dry_run: Some(true),
-                query: Some(self.statement(&statement.sql)),
-                ..JobConfiguration::default()
-            }),
-            // Without an id: it is never looked at again.
-            job_reference: Some(JobReference {
-                job_id: None,
-                location: location.map(str::to_owned),
-                project_id: Some(self.project().to_owned()),
-            }),
-            ..model::job::Job::default()
-        };
+        let query = Some(self.statement(&statement.sql));
+        let configuration = JobConfiguration { dry_run: Some(true), query, ..JobConfiguration::default() };
+        let dry = self.job(None, location, configuration);
         let planned = self.call(|| self.client.job().insert(self.project(), dry.clone())).await;
         let planned = planned.map_err(|refusal| refusal.of_sql(table, statement))?;
         let query = planned.statistics.and_then(|statistics| statistics.query);
